@@ -81,7 +81,7 @@ impl AlGate {
     // ---- writers -------------------------------------------------------------------------------------------------
 
     /// Its extents must be hot on disk before any byte of a write is submitted or sent (I3).
-    pub(crate) fn enter(&mut self, who: Writer, extents: (ExtentNr, ExtentNr)) -> Entry {
+    pub(super) fn enter(&mut self, who: Writer, extents: (ExtentNr, ExtentNr)) -> Entry {
         if self.suspended {
             return Entry::Open;
         }
@@ -155,7 +155,7 @@ impl AlGate {
     // ---- transactions --------------------------------------------------------------------------------------------
 
     /// The transaction that was asked for begins, if there is anything to be written still.
-    pub(crate) fn seal(&mut self) -> Option<SealedTransaction> {
+    pub(super) fn seal(&mut self) -> Option<SealedTransaction> {
         self.asked = false;
         self.log.seal()
     }
@@ -174,30 +174,30 @@ impl AlGate {
     }
 
     /// Whether another transaction is to be queued: extents were collected for it while one was written.
-    pub(crate) fn ask_for_next(&mut self) -> bool {
+    pub(super) fn ask_for_next(&mut self) -> bool {
         self.log.collected() > 0 && !core::mem::replace(&mut self.asked, true)
     }
 
     // ---- suspension ----------------------------------------------------------------------------------------------
 
     /// Nothing is logged from now on. Who is inside stays there.
-    pub(crate) fn suspend(&mut self) {
+    pub(super) fn suspend(&mut self) {
         self.suspended = true;
     }
 
     /// Everything is logged again. Says whether it was not.
-    pub(crate) fn resume(&mut self) -> bool {
+    pub(super) fn resume(&mut self) -> bool {
         core::mem::take(&mut self.suspended)
     }
 
-    pub(crate) fn is_suspended(&self) -> bool {
+    pub(super) fn is_suspended(&self) -> bool {
         self.suspended
     }
 
     // ---- questions -----------------------------------------------------------------------------------------------
 
     /// How many wait.
-    pub(crate) fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.pending.len() + self.starved.len()
     }
 
@@ -205,7 +205,7 @@ impl AlGate {
     ///
     /// # Panics
     /// If it does not, or if one of them does not exist.
-    pub(crate) fn check(&self, exists: impl Fn(Writer) -> bool) {
+    pub(super) fn check(&self, exists: impl Fn(Writer) -> bool) {
         self.log.check();
         let in_the_way =
             !self.inside.is_empty() || self.log.in_flight().is_some() || self.log.collected() > 0;

@@ -121,7 +121,7 @@ pub(crate) struct MdQueue {
 
 impl MdQueue {
     /// Queues an operation.
-    pub(crate) fn push(&mut self, kind: MdKind, then: Then) {
+    pub(super) fn push(&mut self, kind: MdKind, then: Then) {
         let again = then == Then::Nothing
             && self
                 .queue
@@ -133,7 +133,7 @@ impl MdQueue {
     }
 
     /// What comes next, now that nobody waits in between.
-    pub(crate) fn next(&mut self, disk: &mut Contents<'_>) -> Next {
+    pub(super) fn next(&mut self, disk: &mut Contents<'_>) -> Next {
         loop {
             let mut running = match self.running.take() {
                 Some(running) if running.outstanding > 0 => {
@@ -264,26 +264,26 @@ impl MdQueue {
     // ---- what became of I/O --------------------------------------------------------------------------------------
 
     /// A write or flush of the running operation has ended. Says whether it was the last of its stage; `None` if nothing runs.
-    pub(crate) fn io_ended(&mut self) -> Option<bool> {
+    pub(super) fn io_ended(&mut self) -> Option<bool> {
         let running = self.running.as_mut()?;
         running.outstanding -= 1;
         Some(running.outstanding == 0)
     }
 
     /// Whether what runs is only there to make data durable.
-    pub(crate) fn flushes_data(&self) -> bool {
+    pub(super) fn flushes_data(&self) -> bool {
         self.running.as_ref().is_some_and(|running| {
             running.kind == MdKind::FlushData || matches!(running.stage, Stage::AheadOfSuperblock)
         })
     }
 
     /// The running operation has failed: what would have followed it.
-    pub(crate) fn fail_running(&mut self) -> Option<Then> {
+    pub(super) fn fail_running(&mut self) -> Option<Then> {
         self.running.take().map(|running| running.then)
     }
 
     /// Nothing that is queued will be written: what would have followed.
-    pub(crate) fn give_up(&mut self) -> impl Iterator<Item = Then> + use<> {
+    pub(super) fn give_up(&mut self) -> impl Iterator<Item = Then> + use<> {
         let queue = core::mem::take(&mut self.queue);
         queue.into_iter().map(|operation| operation.then)
     }
@@ -291,38 +291,38 @@ impl MdQueue {
     // ---- lazily written marks ------------------------------------------------------------------------------------
 
     /// Bits were cleared that need not be on disk soon. Says whether they are the first.
-    pub(crate) fn note_lazy(&mut self) -> bool {
+    pub(super) fn note_lazy(&mut self) -> bool {
         !core::mem::replace(&mut self.lazy, true)
     }
 
-    pub(crate) fn is_lazy(&self) -> bool {
+    pub(super) fn is_lazy(&self) -> bool {
         self.lazy
     }
 
     // ---- questions -----------------------------------------------------------------------------------------------
 
     /// How many operations wait.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.queue.len()
     }
 
-    pub(crate) fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.running.is_some()
     }
 
     /// Whether an operation waits that this follows.
-    pub(crate) fn is_queued(&self, followed: impl Fn(&Then) -> bool) -> bool {
+    pub(super) fn is_queued(&self, followed: impl Fn(&Then) -> bool) -> bool {
         self.queue.iter().any(|operation| followed(&operation.then))
     }
 
     /// Whether a superblock is queued or being written.
-    pub(crate) fn writes_superblock(&self) -> bool {
+    pub(super) fn writes_superblock(&self) -> bool {
         let running = self.running.as_ref();
         self.superblock_queued() || running.is_some_and(|running| running.kind.is_superblock())
     }
 
     /// Whether what the record says now will be written by what is queued or runs.
-    pub(crate) fn will_write_record(&self) -> bool {
+    pub(super) fn will_write_record(&self) -> bool {
         let is_ahead = |running: &Running| matches!(running.stage, Stage::AheadOfSuperblock);
         self.superblock_queued() || self.running.as_ref().is_some_and(is_ahead)
     }
@@ -337,7 +337,7 @@ impl MdQueue {
     ///
     /// # Panics
     /// If it does not.
-    pub(crate) fn check(&self) {
+    pub(super) fn check(&self) {
         match &self.running {
             Some(running) => assert!(running.outstanding > 0, "{running:?} waits for nothing"),
             None => assert!(

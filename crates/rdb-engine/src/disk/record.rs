@@ -46,13 +46,78 @@ impl Record {
         GenerationIds::from_bits(self.superblock.uuids)
     }
 
-    pub(crate) fn set_ids(&mut self, ids: GenerationIds) {
+    fn set_ids(&mut self, ids: GenerationIds) {
         let before = self.ids();
         self.dirty |= before != ids;
         if before.bitmap != ids.bitmap {
             self.superblock.note = 0; // (it was of the one before, which may come again)
         }
         self.superblock.uuids = ids.bits();
+    }
+
+    fn change_ids(&mut self, change: impl FnOnce(&mut GenerationIds)) -> GenerationIds {
+        let mut ids = self.ids();
+        change(&mut ids);
+        self.set_ids(ids);
+        ids
+    }
+
+    /// The comparison has found that the peer knows more of these names.
+    pub(crate) fn correct_ids(&mut self, ids: GenerationIds) {
+        self.set_ids(ids);
+    }
+
+    /// A node that is Primary has the mark of that in the name of its data.
+    pub(crate) fn set_primary_bit(&mut self, is_primary: bool) -> GenerationIds {
+        self.change_ids(|ids| ids.set_primary_bit(is_primary))
+    }
+
+    /// Users write here from now on ([`Names::note_primary`]).
+    pub(crate) fn promote(&mut self, replicates: bool) -> GenerationIds {
+        self.change_names(|names| names.note_primary(replicates));
+        self.ids()
+    }
+
+    /// The source of a resync names what its target is given ([`Names::start_source`]). Returns the sync UUID, too.
+    pub(crate) fn start_source(&mut self, random: u64, notes: bool) -> (GenerationIds, Generation) {
+        let uuid = self.change_names(|names| names.start_source(random, notes));
+        // (L16) A block that the target got is marked nowhere any more: nothing may be given away that a power cut can take from
+        // this disk, as a mirrored write of before, or of the time before this process.
+        self.flush_before();
+        (self.ids(), uuid)
+    }
+
+    /// It has ended.
+    pub(crate) fn finish_source(&mut self) -> GenerationIds {
+        self.change_ids(GenerationIds::finish_source)
+    }
+
+    /// The target of a resync takes the name that the source gives it.
+    pub(crate) fn start_target(&mut self, uuid: Generation, is_primary: bool) -> GenerationIds {
+        self.change_ids(|ids| ids.start_target(uuid, is_primary))
+    }
+
+    /// It has ended without failed blocks.
+    pub(crate) fn finish_target(
+        &mut self,
+        peer: &GenerationIds,
+        is_primary: bool,
+    ) -> GenerationIds {
+        self.change_ids(|ids| ids.finish_target(peer, is_primary))
+    }
+
+    /// The peer declares both disks equal, which were just created. Says whether this one was.
+    pub(super) fn skip_initial_sync(&mut self, peers: Generation, is_primary: bool) -> bool {
+        let fresh = self.ids().current == Generation::JUST_CREATED;
+        if fresh {
+            self.change_ids(|ids| ids.skip_initial_sync(peers, is_primary));
+        }
+        fresh
+    }
+
+    /// This node has declared both disks equal.
+    pub(crate) fn declare_equal(&mut self) -> GenerationIds {
+        self.change_ids(|ids| ids.bitmap = Generation::NONE)
     }
 
     /// What it says of names.
@@ -63,11 +128,14 @@ impl Record {
         }
     }
 
-    fn set_names(&mut self, names: Names) {
+    fn change_names<R>(&mut self, change: impl FnOnce(&mut Names) -> R) -> R {
+        let mut names = self.names();
+        let result = change(&mut names);
         self.set_ids(names.ids);
         if self.wrote_alone() != names.alone {
             self.note_alone(names.alone);
         }
+        result
     }
 
     /// [`Names::may_share`].
@@ -93,25 +161,15 @@ impl Record {
         is_primary: bool,
         without_peer: bool,
     ) -> Option<Generation> {
-        let mut names = self.names();
-        let replaced = names.new_current(random, is_primary, without_peer);
-        self.set_names(names);
-        replaced
+        self.change_names(|names| names.new_current(random, is_primary, without_peer))
     }
 
-    /// [`Names::note_primary`].
-    pub(crate) fn note_primary(&mut self, replicates: bool) {
-        let mut names = self.names();
-        names.note_primary(replicates);
-        self.set_names(names);
-    }
-
-    /// [`Names::start_source`].
-    pub(crate) fn start_source(&mut self, random: u64, notes: bool) -> Generation {
-        let mut names = self.names();
-        let uuid = names.start_source(random, notes);
-        self.set_names(names);
-        uuid
+    /// The same by an administrator's order. `forget`: what the peer lacks is forgotten.
+    pub(crate) fn new_current_by_order(&mut self, random: u64, is_primary: bool, forget: bool) {
+        if self.wrote_alone() != WroteAlone::UnderNewName || forget {
+            self.change_ids(GenerationIds::clear_bitmap);
+        }
+        self.new_current(random, is_primary, false);
     }
 
     pub(crate) fn flags(&self) -> MdFlags {
@@ -184,21 +242,21 @@ impl Record {
 
     // ---- writing it ----------------------------------------------------------------------------------------------
 
-    pub(crate) fn is_dirty(&self) -> bool {
+    pub(super) fn is_dirty(&self) -> bool {
         self.dirty
     }
 
-    pub(crate) fn is_flush_due(&self) -> bool {
+    pub(super) fn is_flush_due(&self) -> bool {
         self.flush_due
     }
 
     /// The flush of the data disk begins.
-    pub(crate) fn take_flush_due(&mut self) -> bool {
+    pub(super) fn take_flush_due(&mut self) -> bool {
         core::mem::take(&mut self.flush_due)
     }
 
     /// The block to be written, of a disk of this size, after these flags are set and cleared.
-    pub(crate) fn seal(&mut self, set: MdFlags, clear: MdFlags, size: u64) -> Vec<u8> {
+    pub(super) fn seal(&mut self, set: MdFlags, clear: MdFlags, size: u64) -> Vec<u8> {
         self.superblock.flags.insert(set);
         self.superblock.flags.remove(clear | MdFlags::AL_CLEAN);
         self.superblock.magic = Magic::V84Unclean;
@@ -208,13 +266,13 @@ impl Record {
     }
 
     /// What was sealed last is durable.
-    pub(crate) fn written(&mut self) {
+    pub(super) fn written(&mut self) {
         // (What was set since needs a write of its own, which is due then.)
         self.mark_durable = !self.dirty && self.superblock.flags.contains(MdFlags::PRIMARY_IND);
     }
 
     /// The disk is given up: what was known of it.
-    pub(crate) fn into_superblock(self) -> Superblock {
+    pub(super) fn into_superblock(self) -> Superblock {
         self.superblock
     }
 }
@@ -271,7 +329,7 @@ mod tests {
     #[test]
     fn saying_the_same_again_changes_nothing() {
         let mut record = written();
-        record.set_ids(record.ids());
+        record.correct_ids(record.ids());
         record.note_flags(record.flags());
         record.forget_crash();
         assert!(!record.is_dirty());
@@ -284,5 +342,41 @@ mod tests {
         record.flush_before();
         assert!(record.take_flush_due());
         assert!(!record.is_flush_due());
+    }
+
+    #[test]
+    fn a_source_is_flushed_before_it_gives_its_target_a_name() {
+        let mut record = written();
+        let (ids, uuid) = record.start_source(8, WroteAlone::Nothing);
+        assert_eq!((ids.bitmap, record.ids()), (uuid, ids));
+        assert_eq!(record.wrote_alone(), WroteAlone::Nothing);
+        assert!(record.is_flush_due() && record.is_dirty());
+        assert!(record.finish_source().bitmap.is_empty());
+        assert_eq!(
+            record.wrote_alone(),
+            WroteAlone::Unknown,
+            "of no bitmap UUID"
+        );
+    }
+
+    #[test]
+    fn a_promotion_away_from_the_peer_says_that_something_may_be_written_alone() {
+        for (alone, says) in [(false, WroteAlone::Nothing), (true, WroteAlone::Unknown)] {
+            let mut record = written();
+            record.start_source(8, WroteAlone::Nothing);
+            assert!(record.promote(alone).current.has_primary_bit());
+            assert_eq!(record.wrote_alone(), says);
+        }
+    }
+
+    #[test]
+    fn only_a_disk_that_was_just_created_takes_a_name_unsynced() {
+        let peers = Generation::new(0x1000);
+        let mut record = written();
+        assert_eq!(record.ids().current, Generation::JUST_CREATED);
+        assert!(record.skip_initial_sync(peers, false));
+        assert_eq!(record.ids().current, peers);
+        assert!(!record.skip_initial_sync(Generation::new(0x2000), false));
+        assert_eq!(record.ids().current, peers);
     }
 }

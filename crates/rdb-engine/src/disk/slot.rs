@@ -53,6 +53,15 @@ pub(crate) enum LastRecords {
     Over,
 }
 
+/// Metadata I/O that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MetaEnded {
+    /// It was the last that its operation has waited for.
+    pub idle: bool,
+    /// It has failed, and that costs the disk.
+    pub costs_disk: bool,
+}
+
 /// A data I/O that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DataIo {
@@ -244,6 +253,21 @@ impl DiskSlot {
         }
     }
 
+    // ---- metadata I/O --------------------------------------------------------------------------------------------
+
+    /// A metadata write, or a flush of the data that metadata has waited for, has ended. `None` if nobody waits for it. A disk that
+    /// is given up keeps its records as well as it takes them, whatever its data has come to.
+    pub(crate) fn metadata_io_ended(&mut self, ok: bool) -> Option<MetaEnded> {
+        let (over, gives_up) = (self.is_over(), self.writes_last_records());
+        let disk = self.get_mut()?;
+        let idle = disk.queue.io_ended()?;
+        let best_effort = gives_up && disk.queue.flushes_data();
+        Some(MetaEnded {
+            idle,
+            costs_disk: !ok && !over && !best_effort,
+        })
+    }
+
     /// Checks what must always hold between two events.
     ///
     /// # Panics
@@ -270,7 +294,10 @@ mod tests {
     use rdb_meta::{AlGeometry, Bitmap, Layout, MetaKind, Superblock};
 
     use crate::config::DiskOptions;
+    use crate::disk::operation::{MdKind, Then};
+    use crate::disk::queue::{Facts, Next};
     use crate::event::DiskInfo;
+    use crate::planted::Planted;
 
     const SECTORS: u64 = 1 << 21;
 
@@ -346,6 +373,40 @@ mod tests {
         assert!(slot.is_told());
         slot.use_it();
         assert!(!slot.is_told());
+    }
+
+    #[test]
+    fn last_records_are_kept_though_the_data_before_them_cannot_be_flushed() {
+        let facts = Facts {
+            size: SECTORS,
+            primary: false,
+            planted: Planted::default(),
+        };
+        let begin = |slot: &mut DiskSlot, kind| {
+            let disk = slot.get_mut().unwrap();
+            disk.queue(kind, Then::Nothing);
+            assert!(matches!(disk.next_metadata(facts), Next::Io(_)));
+        };
+        let ended = |costs_disk| {
+            Some(MetaEnded {
+                idle: true,
+                costs_disk,
+            })
+        };
+        let mut slot = in_use();
+        assert_eq!(slot.metadata_io_ended(false), None);
+        begin(&mut slot, MdKind::FlushData);
+        assert_eq!(slot.metadata_io_ended(false), ended(true));
+        slot.get_mut().unwrap().fail_running();
+        slot.give_up();
+        begin(&mut slot, MdKind::FlushData);
+        assert_eq!(slot.metadata_io_ended(false), ended(false));
+        slot.get_mut().unwrap().fail_running();
+        begin(&mut slot, MdKind::InitialiseLog);
+        assert_eq!(slot.metadata_io_ended(false), ended(true));
+        slot.close();
+        slot.get_mut().unwrap().fail_running();
+        assert_eq!(slot.metadata_io_ended(false), None);
     }
 
     #[test]

@@ -26,14 +26,14 @@ impl<P: Payload> Resource<P> {
     fn consequence_facts(&self, nr: VolumeNr) -> Facts {
         let volume = self.volume(nr);
         let disk = volume.disk.get();
-        let own = disk.map(|disk| disk.record.ids().current);
+        let own = disk.map(|disk| disk.record().ids().current);
         let peer = volume.peer.ids.map(|peer| peer.ids.current);
         Facts {
             now: volume.state.conn,
             has_disk: disk.is_some(),
-            may_share_name: disk.is_some_and(|disk| disk.record.may_share_name()),
+            may_share_name: disk.is_some_and(|disk| disk.record().may_share_name()),
             marked: volume.bits_set() > 0,
-            unmark_due: disk.is_some_and(|disk| disk.record.is_unmark_due()),
+            unmark_due: disk.is_some_and(|disk| disk.record().is_unmark_due()),
             knows_peers_ids: peer.is_some(),
             one_name: own.zip(peer).is_some_and(|(own, peer)| own == peer),
             moved_on: volume.peer.moved_on.is_some(),
@@ -125,7 +125,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn unmark_primary(&mut self, nr: VolumeNr) {
-        self.disk_mut(nr).record.unmark_queued();
+        self.disk_mut(nr).record_mut().unmark_queued();
         self.md(nr, MdKind::FlushData, Then::Nothing);
         self.md(nr, MdKind::ChangedPages, Then::Nothing);
         let unmark = MdKind::clearing(MdFlags::PRIMARY_IND);

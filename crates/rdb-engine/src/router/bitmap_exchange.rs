@@ -40,7 +40,7 @@ impl<P: Payload> Resource<P> {
         }
         let use_rle = self.net.options.as_ref().is_none_or(|o| o.use_rle);
         let wire = *self.net.agreed.wire();
-        let bitmap = &self.disk_mut(nr).bitmap;
+        let bitmap = self.disk_mut(nr).marks();
         self.net.bitmap_out = Some(BitmapOut::begin(nr, &wire, bitmap, use_rle));
         self.send_bitmap_batch();
     }
@@ -51,7 +51,7 @@ impl<P: Payload> Resource<P> {
         };
         let nr = out.volume();
         let disk = self.disk_if_attached(nr);
-        let Some(packets) = disk.and_then(|disk| out.next_batch(&disk.bitmap)) else {
+        let Some(packets) = disk.and_then(|disk| out.next_batch(disk.marks())) else {
             // The packets of one bitmap cannot be broken off: the peer waits for the last one.
             let text = "the disk went, or the device changed its size, while the bitmap was sent";
             self.log_volume(Level::Error, nr, text);
@@ -107,11 +107,10 @@ impl<P: Payload> Resource<P> {
         let expected = matches!(state.conn, ConnState::WFBitMapS | ConnState::WFBitMapT);
         // (The resync may have been given up here while this was on its way.)
         let disk = self.volume_mut(nr).disk.get_mut().filter(|_| expected);
-        let bitmap = disk.map(|disk| {
-            disk.late_marks.forget_all();
-            &mut disk.bitmap
-        });
-        let received = incoming.receive(packet, bitmap);
+        let received = match disk {
+            Some(disk) => disk.merge_marks(&mut incoming, packet),
+            None => incoming.receive(packet, None),
+        };
         match received {
             Err(error) => self.protocol_error(format!("volume {nr}: {error}")),
             Ok(BitmapProgress::More) => self.net.bitmap_in = Some(incoming),
@@ -134,9 +133,7 @@ impl<P: Payload> Resource<P> {
         if full {
             let text = "Writing the whole bitmap, full sync required after drbd_sync_handshake.";
             self.log_volume(Level::Info, nr, text);
-            let disk = self.disk_mut(nr);
-            disk.late_marks.forget_all();
-            disk.bitmap.set_all();
+            self.disk_mut(nr).mark_all();
             self.volume_mut(nr).peer.full_sync_writing = true;
             self.md_full_sync(nr, Then::HandshakeBitmapReady);
         }

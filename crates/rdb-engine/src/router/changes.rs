@@ -29,7 +29,7 @@ impl<P: Payload> Resource<P> {
         let disk_uuid = volume
             .disk
             .get()
-            .map_or(Generation::NONE, |d| d.record.ids().current);
+            .map_or(Generation::NONE, |d| d.record().ids().current);
         Context {
             net_configured: self.net.options.is_some(),
             two_primaries: false,
@@ -41,7 +41,7 @@ impl<P: Payload> Resource<P> {
             fencing: volume
                 .disk
                 .get()
-                .map_or(Fencing::DontCare, |d| d.options.fencing),
+                .map_or(Fencing::DontCare, |d| d.options().fencing),
             suspend_on_no_data: self.options.on_no_data == OnNoData::SuspendIo,
             verify_alg_set: self.net.comparison.has_verify(),
             agreed_version: self.net.agreed.version().0,
@@ -204,16 +204,16 @@ impl<P: Payload> Resource<P> {
             state: new,
             crashed: volume.crashed_primary,
             invalidated: volume.invalidated,
-            fencing: disk.options.fencing,
-            may_share_name: disk.record.may_share_name(),
+            fencing: disk.options().fencing,
+            may_share_name: disk.record().may_share_name(),
         };
-        let Some(mut flags) = record::flags(&facts, disk.record.flags()) else {
+        let Some(mut flags) = record::flags(&facts, disk.record().flags()) else {
             return;
         };
         if forgets {
             flags.remove(MdFlags::PEER_OUT_DATED);
         }
-        disk.record.note_flags(flags);
+        disk.record_mut().note_flags(flags);
     }
 
     fn do_at_once(&mut self, nr: VolumeNr, new: VolumeState, effects: ImmediateEffects) {
@@ -223,7 +223,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         if let Some(disk) = volume.disk.get_mut() {
             if effects.contains(Now::EXPOSE_DISK) {
-                volume.exposed.show(disk.record.ids().current);
+                volume.exposed.show(disk.record().ids().current);
             }
             if effects.contains(Now::CONNECTED) && disk.resume_log() {
                 self.log_volume(Level::Info, nr, "Resumed AL updates");
@@ -243,7 +243,7 @@ impl<P: Payload> Resource<P> {
             self.log_volume(Level::Info, nr, "Resync suspended");
         }
         if effects.contains(Now::ATTACHED) {
-            let ids = self.volume(nr).disk.get().map(|d| d.record.ids());
+            let ids = self.volume(nr).disk.get().map(|d| d.record().ids());
             if let Some(ids) = ids {
                 self.log_volume(Level::Info, nr, format!("attached to UUIDs {ids}"));
             }

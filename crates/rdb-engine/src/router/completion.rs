@@ -110,7 +110,7 @@ impl<P: Payload> Resource<P> {
     /// We are Primary, and our disk is not as good any more as its record says.
     pub(super) fn await_record(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        let shared = volume.disk.get().map(|disk| disk.record.ids().current);
+        let shared = volume.disk.get().map(|disk| disk.record().ids().current);
         volume.peer.loss_unrecorded = shared;
         self.clear_conn_timer(ConnTimer::LossUnrecorded(nr)); // of an earlier loss
     }

@@ -50,7 +50,7 @@ impl<P: Payload> Resource<P> {
             let fencing = self.context(nr).fencing;
             let volume = self.volume(nr);
             let disk = volume.disk.get();
-            let may_share_name = disk.is_some_and(|disk| disk.record.may_share_name());
+            let may_share_name = disk.is_some_and(|disk| disk.record().may_share_name());
             if is_outdated_doubtful(fencing, volume.state.pdsk, may_share_name) {
                 self.fact(nr, Change::default().and_pdsk(DiskState::DUnknown));
             }
@@ -103,7 +103,7 @@ impl<P: Payload> Resource<P> {
 
     fn fence_policy(&self) -> Option<Fencing> {
         let volumes = self.volumes.values();
-        policy(volumes.filter_map(|v| Some((v.state.disk, v.disk.get()?.options.fencing))))
+        policy(volumes.filter_map(|v| Some((v.state.disk, v.disk.get()?.options().fencing))))
     }
 
     /// `fence-peer` has ended.

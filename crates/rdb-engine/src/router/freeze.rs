@@ -59,7 +59,11 @@ impl<P: Payload> Resource<P> {
 
     /// Whether the data of a write are kept until it is durable at the peer, to be sent again.
     pub(super) fn keeps_payloads(&self, nr: VolumeNr) -> bool {
-        let fencing = self.volume(nr).disk.get().map(|disk| disk.options.fencing);
+        let fencing = self
+            .volume(nr)
+            .disk
+            .get()
+            .map(|disk| disk.options().fencing);
         self.options.on_no_data == OnNoData::SuspendIo
             || fencing == Some(Fencing::ResourceAndStonith)
     }
@@ -243,7 +247,7 @@ impl<P: Payload> Resource<P> {
             let Some(without_peer) = self.volume_mut(nr).frozen.take_owed_generation() else {
                 continue;
             };
-            let may_share_name = |disk: &Disk| disk.record.may_share_name();
+            let may_share_name = |disk: &Disk| disk.record().may_share_name();
             let volume = self.volume(nr);
             let shares = volume.disk.get().is_some_and(may_share_name);
             match owed(volume.has_usable_disk(), shares) {

@@ -261,7 +261,7 @@ impl<P: Payload> Resource<P> {
         if span.sector < end
             && let Some(disk) = volume.disk.get_mut()
         {
-            disk.late_marks.mark(&mut disk.bitmap, span.sector, end);
+            disk.mark_late(span.sector, end);
         }
     }
 
@@ -280,7 +280,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = volume.disk.get_mut() else {
             return;
         };
-        for block in disk.late_marks.written_again(span.sector, span.end()) {
+        for block in disk.written_again(span) {
             self.set_in_sync(nr, Span::of_blocks(block, 1, size));
         }
     }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::copies::There;
+use crate::disk::Disk;
 use crate::disk::al_gate::Writer;
 use crate::event::{Payload, RequestKind};
 use crate::handling::Waits;
@@ -56,7 +57,7 @@ impl<P: Payload> Resource<P> {
     /// At most `max` words of a volume's bitmap from word `from` on; nothing without such a volume, or without its disk. Whoever
     /// wants all of it asks piece by piece, so that nobody waits long for this one.
     pub fn marks(&self, nr: VolumeNr, from: usize, max: usize) -> Option<Marks> {
-        let bitmap = &self.volumes.get(&nr)?.disk.get()?.bitmap;
+        let bitmap = self.volumes.get(&nr)?.disk.get()?.marks();
         let words = bitmap.words();
         let from = from.min(words.len());
         let end = from.saturating_add(max).min(words.len());
@@ -69,7 +70,7 @@ impl<P: Payload> Resource<P> {
     fn volume_status(&self, volume: &Volume<P>, now: Time) -> VolumeStatus {
         let disk = volume.disk.get();
         let state = volume.state;
-        let options = disk.map(|d| &d.options);
+        let options = disk.map(Disk::options);
         VolumeStatus {
             volume: volume.nr,
             minor: volume.minor,
@@ -95,7 +96,7 @@ impl<P: Payload> Resource<P> {
                 (true, false) => '-',
             },
             al_suspended: disk.is_some_and(|d| d.is_log_suspended()),
-            generation: disk.map(|d| (d.record.ids(), d.record.flags().bits())),
+            generation: disk.map(|d| (d.record().ids(), d.record().flags().bits())),
             frozen: volume.frozen.since().map(|since| FrozenIo {
                 requests: volume.users.asked(),
                 for_ms: now.ms_since(since),

@@ -298,7 +298,7 @@ impl<P: Payload> Resource<P> {
                 continue;
             }
             let volume = self.volume(nr);
-            if volume.disk.get().is_some_and(|d| !d.options.disk_flushes) {
+            if volume.disk.get().is_some_and(|d| !d.options().disk_flushes) {
                 continue;
             }
             volumes += 1;

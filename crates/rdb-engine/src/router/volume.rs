@@ -127,7 +127,7 @@ impl<P> Volume<P> {
     pub(super) fn holds_back_epochs(&self) -> bool {
         self.peer.mirror_unflushed
             && self.state.disk <= DiskState::Failed
-            && self.disk.get().is_some_and(|d| d.options.disk_flushes)
+            && self.disk.get().is_some_and(|d| d.options().disk_flushes)
     }
 
     /// Whether requests of users have not started.
@@ -165,7 +165,7 @@ impl<P> Volume<P> {
     /// The options of its disk, with the pace of resyncs as the peer has told it.
     pub(super) fn options_in_effect(&self) -> Option<DiskOptions> {
         let disk = self.disk.get()?;
-        Some(in_effect(&disk.options, self.peer.pace.as_ref()))
+        Some(in_effect(disk.options(), self.peer.pace.as_ref()))
     }
 
     /// What says whether users may see a disk that holds this generation.
@@ -182,7 +182,7 @@ impl<P> Volume<P> {
     pub(super) fn forget_crash(&mut self) {
         self.crashed_primary = false;
         if let Some(disk) = self.disk.get_mut() {
-            disk.record.forget_crash();
+            disk.record_mut().forget_crash();
         }
         self.exposed.caught_up();
         self.peer.source_open = false;
@@ -203,7 +203,7 @@ impl<P> Volume<P> {
         let Some(peer) = self.peer.ids else {
             return;
         };
-        let own = self.disk.get().map(|disk| disk.record.ids().current);
+        let own = self.disk.get().map(|disk| disk.record().ids().current);
         self.exposed.show(peer.ids.current);
         // (L44) The peer has begun the next one for that reason, or will.
         self.exposed.lose_disk_beside(Some(peer.ids.current));
@@ -222,17 +222,17 @@ impl<P> Volume<P> {
         let fencing = self
             .disk
             .get()
-            .map_or(Fencing::DontCare, |disk| disk.options.fencing);
+            .map_or(Fencing::DontCare, |disk| disk.options().fencing);
         waits_for_target(fencing, self.peer.resync.is_target_unproven())
     }
 
     /// Whether its disk is as `create-md` made it.
     pub(super) fn is_fresh(&self) -> bool {
-        let ids = self.disk.get().map(|disk| disk.record.ids());
+        let ids = self.disk.get().map(|disk| disk.record().ids());
         ids.is_some_and(|ids| ids.current == Generation::JUST_CREATED)
     }
 
     pub(crate) fn bits_set(&self) -> u64 {
-        self.disk.get().map_or(0, |d| d.bitmap.count_set())
+        self.disk.get().map_or(0, |d| d.marked())
     }
 }

@@ -29,7 +29,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         // The transaction of an extent that is not hot yet comes after the superblock that is under way.
-        let marked = disk.record.has_durable_mark();
+        let marked = disk.record().has_durable_mark();
         if self.enter_gate(nr, Writer::Own(key), extents) {
             self.submit_when_primary(key, marked);
         }
@@ -277,8 +277,7 @@ impl<P: Payload> Resource<P> {
         if sector >= end {
             return 0;
         }
-        disk.late_marks.forget(sector, end);
-        disk.bitmap.set_sectors(sector, end - sector)
+        disk.mark(sector, end - sector)
     }
 
     /// Clears the marks of blocks that are equal on both disks now.
@@ -286,8 +285,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
-        disk.late_marks.forget(span.sector, span.end());
-        if disk.bitmap.clear_sectors(span.sector, span.sectors()) > 0 {
+        if disk.clear_marks(span) {
             self.md_lazy(nr);
             self.source_marks_cleared(nr);
         }

@@ -113,7 +113,7 @@ impl<P: Payload> Resource<P> {
         self.admin.enter(Stage::Durable);
         for nr in self.volume_numbers() {
             if self.volume(nr).has_usable_disk() {
-                self.disk_mut(nr).record.call_outdated(true);
+                self.disk_mut(nr).record_mut().call_outdated(true);
                 self.note_flags(nr, self.volume(nr).state);
                 self.md(nr, MdKind::SUPERBLOCK, Then::Nothing);
             }

@@ -5,7 +5,6 @@ use replica_proto::UuidFlags;
 use crate::admin::{Asked, Stage};
 use crate::disk::{MdKind, Then};
 use crate::event::Payload;
-use crate::generation::{Generation, WroteAlone};
 use crate::ids::VolumeNr;
 use crate::router::Resource;
 use crate::rules::disk_reason::Lost;
@@ -57,7 +56,7 @@ impl<P: Payload> Resource<P> {
     fn leave_to_the_peer(&mut self, nr: VolumeNr) {
         let goes_on = self.is_up() && is_left_to_peer(&self.volume(nr).state);
         if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
-            disk.record.leave_to_peer(goes_on);
+            disk.record_mut().leave_to_peer(goes_on);
         }
     }
 
@@ -231,14 +230,10 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let disk = self.disk_mut(nr);
-        let old = disk.record.ids();
-        if disk.record.wrote_alone() != WroteAlone::UnderNewName || clear_bitmap {
-            let mut ids = disk.record.ids();
-            ids.clear_bitmap();
-            disk.record.set_ids(ids);
-        }
-        disk.record.new_current(random, is_primary, false);
-        let ids = disk.record.ids();
+        let old = disk.record().ids();
+        disk.record_mut()
+            .new_current_by_order(random, is_primary, clear_bitmap);
+        let ids = disk.record().ids();
         self.volume_mut(nr).exposed.show(ids.current);
         self.tell_generation(nr, old, ids);
         self.admin.enter(Stage::Durable);
@@ -256,10 +251,7 @@ impl<P: Payload> Resource<P> {
         let state = self.volume(nr).state;
         if clear_bitmap && state.conn == ConnState::Connected {
             self.send_uuids_with(nr, UuidFlags::SKIP_INITIAL_SYNC);
-            let disk = self.disk_mut(nr);
-            let mut ids = disk.record.ids();
-            ids.bitmap = Generation::NONE;
-            disk.record.set_ids(ids);
+            let ids = self.disk_mut(nr).record_mut().declare_equal();
             if let Some(peer) = &mut self.volume_mut(nr).peer.ids {
                 // It takes them and does not answer. The end of a resync from it would bring back what it had before.
                 peer.ids = ids;

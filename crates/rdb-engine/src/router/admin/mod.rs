@@ -81,7 +81,7 @@ impl<P: Payload> Resource<P> {
     fn outdated_by_state(&mut self) {
         for nr in self.volume_numbers() {
             if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
-                disk.record.call_outdated(false);
+                disk.record_mut().call_outdated(false);
                 self.note_flags(nr, self.volume(nr).state);
             }
         }
@@ -220,16 +220,9 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return self.admin_refused(138, "the volume has no disk");
         };
-        if disk.options.size_sectors != options.size_sectors {
-            return self.admin_refused(126, "size cannot be changed while the disk is attached");
+        if let Err(why) = disk.change_options(options) {
+            return self.admin_refused(126, why);
         }
-        if disk.options.al_extents != options.al_extents {
-            return self.admin_refused(
-                126,
-                "al-extents cannot be changed while the disk is attached: detach, then attach",
-            );
-        }
-        disk.options = options;
         self.volume_mut(nr).peer.pace = None; // the last word holds
         if self.volume(nr).state.conn >= ConnState::Connected {
             self.send_sync_param(nr);

@@ -142,7 +142,7 @@ impl<P: Payload> Resource<P> {
         self.net.attempt.keep_data();
         if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
             // (L29) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
-            disk.record.flush_before();
+            disk.record_mut().flush_before();
         }
         self.admin.enter(Stage::Durable);
         self.after.push_back(Follow::Promoted { nr, forced });
@@ -166,12 +166,11 @@ impl<P: Payload> Resource<P> {
             self.step_admin();
             return;
         };
-        if promoted.begins(&disk.record.names()).is_some() {
+        if promoted.begins(&disk.record().names()).is_some() {
             self.new_current_uuid(nr, state.is_without_peer());
         }
-        let disk = self.disk_mut(nr);
-        disk.record.note_primary(promoted.replicates);
-        let current = disk.record.ids().current;
+        let ids = self.disk_mut(nr).record_mut().promote(promoted.replicates);
+        let current = ids.current;
         self.volume_mut(nr).exposed.show(current);
         // The mark that this disk is a Primary's is durable before the first write (I2).
         let then = self.then_admin();
@@ -255,10 +254,7 @@ impl<P: Payload> Resource<P> {
             self.send_state(nr);
         }
         if self.volume(nr).has_usable_disk() {
-            let disk = self.disk_mut(nr);
-            let mut ids = disk.record.ids();
-            ids.set_primary_bit(false);
-            disk.record.set_ids(ids);
+            self.disk_mut(nr).record_mut().set_primary_bit(false);
             let then = self.then_admin();
             self.md(nr, MdKind::SUPERBLOCK, then);
         } else {

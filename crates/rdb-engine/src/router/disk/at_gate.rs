@@ -3,8 +3,8 @@
 use rdb_meta::ExtentNr;
 
 use crate::Bug;
+use crate::disk::Disk;
 use crate::disk::al_gate::{Entry, Writer};
-use crate::disk::operation::{MdKind, Then};
 use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::router::Resource;
@@ -18,9 +18,9 @@ impl<P: Payload> Resource<P> {
         who: Writer,
         extents: (ExtentNr, ExtentNr),
     ) -> bool {
-        let entry = self.disk_mut(nr).gate.enter(who, extents);
+        let entry = self.disk_mut(nr).enter_gate(who, extents);
         if entry == (Entry::Waits { queue: true }) {
-            self.md(nr, MdKind::Transaction, Then::Nothing);
+            self.md_pump(nr);
         }
         entry == Entry::Open
             || self.planted(Bug::SkipActivityLogWait) && self.slips_through(nr, who)
@@ -28,25 +28,25 @@ impl<P: Payload> Resource<P> {
 
     /// A mistake on purpose: a user's write does not wait for the log.
     fn slips_through(&mut self, nr: VolumeNr, who: Writer) -> bool {
-        matches!(who, Writer::Own(_)) && self.disk_mut(nr).gate.pass_unlogged(who)
+        matches!(who, Writer::Own(_)) && self.disk_mut(nr).gate_mut().pass_unlogged(who)
     }
 
     /// A write is over, or forgotten.
     pub(in crate::router) fn leave_gate(&mut self, nr: VolumeNr, who: Writer) {
         let disk = self.volume_mut(nr).disk.get_mut();
-        if disk.is_some_and(|disk| disk.gate.leave(who)) {
+        if disk.is_some_and(|disk| disk.gate_mut().leave(who)) {
             self.retry_starved(nr);
         }
     }
 
     /// A transaction is durable: what waited for it goes on.
     pub(in crate::router) fn transaction_written(&mut self, nr: VolumeNr, transaction: u32) {
-        for who in self.disk_mut(nr).gate.commit(transaction) {
+        for who in self.disk_mut(nr).gate_mut().commit(transaction) {
             self.pass_gate(who);
         }
         let disk = self.volume_mut(nr).disk.get_mut();
-        if disk.is_some_and(|disk| disk.gate.ask_for_next()) {
-            self.md(nr, MdKind::Transaction, Then::Nothing);
+        if disk.is_some_and(Disk::queue_collected) {
+            self.md_pump(nr);
         }
         self.retry_starved(nr);
     }
@@ -56,7 +56,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
-        let mut starved = disk.gate.take_starved();
+        let mut starved = disk.gate_mut().take_starved();
         if starved.is_empty() {
             return;
         }
@@ -66,12 +66,12 @@ impl<P: Payload> Resource<P> {
                 Writer::Mirrored(key) => self.activate_mirrored(key),
             }
             let disk = self.volume_mut(nr).disk.get_mut();
-            if disk.is_some_and(|disk| !disk.gate.tries_on()) {
+            if disk.is_some_and(|disk| !disk.gate_mut().tries_on()) {
                 break;
             }
         }
         if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
-            disk.gate.put_back(starved);
+            disk.gate_mut().put_back(starved);
         }
     }
 
@@ -80,7 +80,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
-        for who in disk.gate.give_up() {
+        for who in disk.gate_mut().give_up() {
             self.pass_gate(who);
         }
     }

@@ -175,7 +175,7 @@ impl<P: Payload> Resource<P> {
         volume.size = found.size;
         volume.counters = Default::default();
         volume.peer.traffic.begin_anew();
-        let moved = found.disk.layout.moved;
+        let moved = found.disk.is_moved();
         volume.disk.prepare(found.disk);
         if moved {
             let text = "the metadata does not lie where these devices' sizes ask for; it is used where it lies";
@@ -212,7 +212,7 @@ impl<P: Payload> Resource<P> {
         // (Whether the peer was there when the attach began says nothing about now.)
         let volume = self.volume(nr);
         let state = volume.state;
-        let current = volume.disk.get().map(|disk| disk.record.ids().current);
+        let current = volume.disk.get().map(|disk| disk.record().ids().current);
         if state.conn < ConnState::Connected
             && let Some(current) = current
             && let Err(error) = self.holds_what_users_saw(nr, current)
@@ -225,13 +225,10 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = volume.disk.get_mut() else {
             return;
         };
-        let mut ids = disk.record.ids();
-        ids.set_primary_bit(state.role == Role::Primary);
-        disk.record.set_ids(ids);
-        let flags = disk.record.flags();
-        let all_set = disk.bitmap.count_set() == disk.bitmap.bits() && disk.bitmap.bits() > 0;
-        if all_set && state.conn < ConnState::Connected {
-            disk.gate.suspend();
+        let is_primary = state.role == Role::Primary;
+        disk.record_mut().set_primary_bit(is_primary);
+        let flags = disk.record().flags();
+        if state.conn < ConnState::Connected && disk.suspend_log() {
             self.log_volume(Level::Info, nr, "Suspended AL updates");
         }
         let fencing = self.context(nr).fencing;
@@ -291,7 +288,7 @@ impl<P: Payload> Resource<P> {
                     && volume
                         .disk
                         .get()
-                        .is_some_and(|disk| !disk.queue.is_running())
+                        .is_some_and(|disk| !disk.is_writing_metadata())
                 {
                     volume.disk.remove();
                 }

@@ -38,7 +38,7 @@ impl<P: Payload> Resource<P> {
             return Verdict::Fail;
         };
         no_space::met(Met {
-            policy: disk.options.on_no_space,
+            policy: disk.options().on_no_space,
             disk: volume.state.disk,
             given_up: volume.disk.open().is_none(),
         })

@@ -5,7 +5,7 @@ use alloc::format;
 use crate::config::OnIoError;
 use crate::copies::Here;
 use crate::disk::slot::LastRecords;
-use crate::disk::{MdKind, Remembered, Then};
+use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{DiskError, Payload};
 use crate::handler::Handler;
@@ -40,8 +40,8 @@ impl<P: Payload> Resource<P> {
         };
         match failed(Failed {
             no_space,
-            on_io_error: disk.options.on_io_error,
-            on_no_space: disk.options.on_no_space,
+            on_io_error: disk.options().on_io_error,
+            on_no_space: disk.options().on_no_space,
             disk: volume.state.disk,
             role: volume.state.role,
             replicates: self.is_up() && crate::state::should_replicate(volume.state),
@@ -74,7 +74,7 @@ impl<P: Payload> Resource<P> {
     /// `on-io-error call-local-io-error`: the handler is started before the peer is told, once for each disk.
     fn call_local_io_error(&mut self, nr: VolumeNr) {
         let volume = self.volume(nr);
-        let policy = volume.disk.get().map(|disk| disk.options.on_io_error);
+        let policy = volume.disk.get().map(|disk| disk.options().on_io_error);
         if policy == Some(OnIoError::CallLocalIoError) && volume.state.disk > DiskState::Failed {
             self.tell_handler(Handler::LocalIoError, nr);
         }
@@ -128,7 +128,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         if volume.state.disk == DiskState::Diskless {
-            if volume.disk.get().is_some_and(|d| !d.queue.is_running()) {
+            if volume.disk.get().is_some_and(|d| !d.is_writing_metadata()) {
                 self.fail_md_queue(nr);
                 self.disk_failed(nr);
                 self.forget_disk(nr);
@@ -141,7 +141,7 @@ impl<P: Payload> Resource<P> {
         }
         match volume.disk.give_up() {
             LastRecords::Due => {
-                let clear = self.disk_mut(nr).record.cleared_at_the_end();
+                let clear = self.disk_mut(nr).record().cleared_at_the_end();
                 // (L15) What is on record as written before the peer goes on alone must be there when this disk comes back.
                 self.md(nr, MdKind::FlushData, Then::GivenUpFlushed);
                 self.md(nr, MdKind::ChangedPages, Then::Nothing);
@@ -160,10 +160,10 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.disk_if_attached(nr) else {
             return;
         };
-        if disk.queue.is_running() || self.volume(nr).disk.pending() > 0 {
+        if disk.is_writing_metadata() || self.volume(nr).disk.pending() > 0 {
             return; // called again when that has ended
         }
-        if disk.gate.waiting() > 0 {
+        if disk.writes_waiting() > 0 {
             // The failure has not come to those that wait for the log: its consequence, which is queued, sends them on.
             self.volume_mut(nr).disk.give_up_later();
             return;
@@ -185,10 +185,7 @@ impl<P: Payload> Resource<P> {
         self.given_up_disk_flushed(nr);
         let volume = self.volume_mut(nr);
         if let Some(disk) = volume.disk.remove() {
-            volume.remembered = Some(Remembered {
-                clean: disk.bitmap.count_set() == 0,
-                superblock: disk.record.into_superblock(),
-            });
+            volume.remembered = Some(disk.into_remembered());
         }
         volume.peer.negotiated = None;
         let volume = self.volume(nr);

@@ -35,7 +35,7 @@ impl<P: Payload> Resource<P> {
 
     fn disk_limit_ms(&self, nr: VolumeNr) -> u64 {
         let disk = self.volume(nr).disk.get();
-        disk.map_or(0, |disk| u64::from(disk.options.disk_timeout_ds) * 100)
+        disk.map_or(0, |disk| u64::from(disk.options().disk_timeout_ds) * 100)
     }
 
     pub(in crate::router) fn on_disk_timer(&mut self, nr: VolumeNr) {

@@ -16,7 +16,7 @@ impl<P: Payload> Resource<P> {
             self.md_then(nr, then, false);
             return;
         };
-        disk.queue.push(kind, then);
+        disk.queue(kind, then);
         self.md_pump(nr);
     }
 
@@ -36,7 +36,7 @@ impl<P: Payload> Resource<P> {
     }
 
     /// Starts what can be started. An operation with nothing to write ends at once.
-    fn md_pump(&mut self, nr: VolumeNr) {
+    pub(in crate::router) fn md_pump(&mut self, nr: VolumeNr) {
         loop {
             let facts = self.metadata_facts(nr);
             let Some(disk) = self.volume_mut(nr).disk.open_mut() else {
@@ -66,12 +66,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn start_metadata_io(&mut self, nr: VolumeNr, io: MetaIo) {
-        let layout = self.disk_mut(nr).layout;
         for write in io.writes {
-            assert!(
-                layout.contains(write.sector, write.data.len() as u64 / 512),
-                "metadata write outside its area (I25)"
-            );
             let blocks = write.data.len().div_ceil(4096) as u64;
             let counters = &mut self.volume_mut(nr).counters;
             match write.area {
@@ -97,19 +92,11 @@ impl<P: Payload> Resource<P> {
     /// A metadata write, or a data flush that metadata waited for, ended.
     pub(in crate::router) fn md_io_done(&mut self, nr: VolumeNr, result: Result<(), DiskError>) {
         let slot = &mut self.volume_mut(nr).disk;
-        let gives_up = slot.writes_last_records();
-        let over = slot.open().is_none();
-        let Some(disk) = slot.get_mut() else {
+        let Some(ended) = slot.metadata_io_ended(result.is_ok()) else {
             return;
         };
-        let Some(idle) = disk.queue.io_ended() else {
-            return;
-        };
-        // A disk that is given up keeps its records as well as it takes them, whatever its data has come to.
-        let best_effort = gives_up && disk.queue.flushes_data();
         if let Err(error) = result
-            && !over
-            && !best_effort
+            && ended.costs_disk
         {
             self.log_volume_error(
                 nr,
@@ -117,7 +104,7 @@ impl<P: Payload> Resource<P> {
             );
             self.metadata_failed(nr);
         }
-        if !idle {
+        if !ended.idle {
             return;
         }
         let slot = &mut self.volume_mut(nr).disk;
@@ -128,7 +115,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = slot.get_mut() else {
             return;
         };
-        if let Some(then) = disk.queue.fail_running() {
+        if let Some(then) = disk.fail_running() {
             self.md_then(nr, then, false);
         }
         self.fail_md_queue(nr);
@@ -140,7 +127,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
-        for then in disk.queue.give_up() {
+        for then in disk.fail_queued() {
             self.md_then(nr, then, false);
         }
     }

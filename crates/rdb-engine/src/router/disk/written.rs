@@ -48,7 +48,7 @@ impl<P: Payload> Resource<P> {
     pub(in crate::router) fn md_lazy(&mut self, nr: VolumeNr) {
         let now = self.now;
         let disk = self.volume_mut(nr).disk.get_mut();
-        if disk.is_some_and(|disk| disk.queue.note_lazy()) {
+        if disk.is_some_and(|disk| disk.note_lazy()) {
             self.set_timer(Timer::MetadataSync(nr), now.plus_ms(LAZY_BITMAP_MS));
         }
     }
@@ -56,7 +56,7 @@ impl<P: Payload> Resource<P> {
     /// The time of `md_lazy` is over.
     pub(in crate::router) fn on_metadata_timer(&mut self, nr: VolumeNr) {
         let disk = self.disk_if_attached(nr);
-        if disk.is_some_and(|disk| disk.queue.is_lazy()) {
+        if disk.is_some_and(|disk| disk.is_lazy()) {
             self.md(nr, MdKind::ChangedPages, Then::Nothing);
         }
     }

@@ -55,13 +55,13 @@ impl<P: Payload> Resource<P> {
             && state.pdsk == DiskState::UpToDate
         {
             let volume = self.volume_mut(nr);
-            let own = volume.disk.get().map(|disk| disk.record.ids().current);
+            let own = volume.disk.get().map(|disk| disk.record().ids().current);
             let other = own.is_some_and(|own| own != ids.current);
             volume.peer.moved_on = other.then_some(ids.current);
         }
         let syncs_to = matches!(state.conn, ConnState::SyncSource | ConnState::PausedSyncS);
         let disk = self.volume(nr).disk.get();
-        if syncs_to && disk.is_some_and(|disk| disk.record.ids().bitmap == ids.current) {
+        if syncs_to && disk.is_some_and(|disk| disk.record().ids().bitmap == ids.current) {
             self.target_proven(nr);
         }
         let shared = self.volume(nr).peer.loss_unrecorded;
@@ -113,23 +113,14 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.volume_mut(nr).usable_disk() else {
             return false;
         };
-        let mut ids = disk.record.ids();
-        if ids.current != Generation::JUST_CREATED {
+        if !disk.skip_initial_sync(current, is_primary) {
             return false;
         }
-        ids.skip_initial_sync(current, is_primary);
-        disk.record.set_ids(ids);
-        disk.resume_log();
         self.log_volume(
             Level::Info,
             nr,
             "Accepted new current UUID, preparing to skip initial sync",
         );
-        // (At once: a write of the peer's may be marked before it is our turn to write the bitmap. A crash before
-        // that finds a disk that was just created, and syncs all of it.)
-        let disk = self.disk_mut(nr);
-        disk.late_marks.forget_all();
-        disk.bitmap.clear_all();
         self.md(nr, MdKind::AllPages, Then::Nothing);
         let change = Change::disk(DiskState::UpToDate).and_pdsk(DiskState::UpToDate);
         self.fact(nr, change);
@@ -151,9 +142,11 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = volume.disk.get_mut() else {
             return;
         };
-        let old = disk.record.ids();
-        let replaced = disk.record.new_current(random, is_primary, without_peer);
-        let ids = disk.record.ids();
+        let old = disk.record().ids();
+        let replaced = disk
+            .record_mut()
+            .new_current(random, is_primary, without_peer);
+        let ids = disk.record().ids();
         if let Some(old) = replaced {
             self.log_volume(Level::Warn, nr, format!("bm UUID was already set: {old}"));
         }
@@ -165,7 +158,7 @@ impl<P: Payload> Resource<P> {
         let disk = self.disk_mut(nr);
         if !is_primary {
             // (L31) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
-            disk.record.flush_before();
+            disk.record_mut().flush_before();
         }
         self.tell_generation(nr, old, ids);
         self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceGeneration);
@@ -180,7 +173,7 @@ impl<P: Payload> Resource<P> {
         let (own, told) = (volume.disk.get(), volume.peer.ids.as_ref());
         let both = own.zip(told);
         volume.state.conn == ConnState::WFBitMapS
-            && both.is_some_and(|(own, peer)| own.record.ids().current == peer.ids.current)
+            && both.is_some_and(|(own, peer)| own.record().ids().current == peer.ids.current)
     }
 
     /// A generation begins: the log says so, and the history.

@@ -29,7 +29,7 @@ impl<P: Payload> Resource<P> {
         let logical = attached.map_or(512, |d| d.logical_block_bytes());
         let sizes = Sizes {
             d_size: attached.map_or(0, |d| d.usable_sectors()),
-            u_size: attached.map_or(0, |d| d.options.size_sectors),
+            u_size: attached.map_or(0, |d| d.options().size_sectors),
             c_size: if ask { 0 } else { volume.size },
             max_bio_size: crate::REQUEST_MAX_BYTES,
             queue_order_type: 0,
@@ -60,8 +60,8 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = volume.disk.get() else {
             return;
         };
-        let ids = disk.record.ids();
-        let bits = disk.bitmap.count_set();
+        let ids = disk.record().ids();
+        let bits = disk.marked();
         let mut flags = extra;
         flags.set(UuidFlags::DISCARD_MY_DATA, discard);
         flags.set(UuidFlags::CRASHED_PRIMARY, volume.crashed_primary);
@@ -85,7 +85,7 @@ impl<P: Payload> Resource<P> {
     pub(in crate::router) fn told_alone(&self, nr: VolumeNr) -> WroteAlone {
         let disk = self.volume(nr).disk.get();
         match disk.filter(|_| self.net.agreed.tells_lone_names()) {
-            Some(disk) => disk.record.wrote_alone(),
+            Some(disk) => disk.record().wrote_alone(),
             None => WroteAlone::Unknown,
         }
     }

@@ -247,7 +247,7 @@ impl<P: Payload> Resource<P> {
         if !rules::peer_state::may_give_up_older(&volume.state, decided) {
             return false;
         }
-        let current = volume.disk.get().map(|disk| disk.record.ids().current);
+        let current = volume.disk.get().map(|disk| disk.record().ids().current);
         let Some(older) = current.and_then(|current| attach::older(&volume.shown(current))) else {
             return false;
         };
@@ -273,7 +273,7 @@ impl<P: Payload> Resource<P> {
         let own_disk = volume.worth();
         let crashes = !self.planted(crate::Bug::NoRuleForCrashes);
         let inputs = DecisionInputs {
-            own: disk.record.ids(),
+            own: disk.record().ids(),
             peer: *peer,
             compare: CompareInputs {
                 own_crashed: crashes && volume.crashed_primary,
@@ -294,7 +294,7 @@ impl<P: Payload> Resource<P> {
             peer_attaches: state.conn >= ConnState::Connected
                 && packet.disk == DiskState::Negotiating,
             own_bits_sent: volume.peer.bits_announced,
-            own_bits: disk.bitmap.count_set(),
+            own_bits: disk.marked(),
             after_sb_0pri: options.after_sb_0pri,
             after_sb_1pri: options.after_sb_1pri,
             after_sb_2pri: options.after_sb_2pri,
@@ -315,7 +315,7 @@ impl<P: Payload> Resource<P> {
             self.tell_handler(handler, nr);
         }
         if let Some(ids) = decision.own_correction {
-            self.disk_mut(nr).record.set_ids(ids);
+            self.disk_mut(nr).record_mut().correct_ids(ids);
         }
         if let Some(ids) = decision.peer_correction
             && let Some(peer) = &mut self.volume_mut(nr).peer.ids

@@ -87,7 +87,7 @@ impl<P: Payload> Resource<P> {
             .get()
             .filter(|_| state.disk >= DiskState::Negotiating);
         let (usable, own_user) = attached.map_or((None, 0), |disk| {
-            (Some(disk.usable_sectors()), disk.options.size_sectors)
+            (Some(disk.usable_sectors()), disk.options().size_sectors)
         });
         rules::sizes::Facts {
             state,
@@ -133,9 +133,7 @@ impl<P: Payload> Resource<P> {
         volume.size = size;
         let is_primary = volume.state.role == Role::Primary;
         if volume.disk.get().is_some() {
-            let disk = self.disk_mut(nr);
-            disk.late_marks.forget_all();
-            disk.bitmap.resize(size, set_new);
+            self.disk_mut(nr).resize(size, set_new);
             // At every instant the disk has a bitmap that is right, or says that everything is out of sync (I10).
             self.md(nr, MdKind::setting(MdFlags::FULL_SYNC), Then::Nothing);
             self.md(nr, MdKind::ChangedPages, Then::Nothing);

@@ -5,6 +5,7 @@ use alloc::format;
 use replica_proto::{ConnFlags, Packet, ProtocolParams, SyncParam};
 
 use crate::config::{DiskOptions, NetOptions};
+use crate::disk::Disk;
 use crate::effect::{ConnEffect, Level};
 use crate::event::Payload;
 use crate::ids::VolumeNr;
@@ -20,7 +21,7 @@ use crate::state::ConnState;
 impl<P: Payload> Resource<P> {
     /// Announces the pace of resyncs and the digests that they and verifies compare by.
     pub(in crate::router) fn send_sync_param(&mut self, nr: VolumeNr) {
-        let disk = self.volume(nr).disk.get().map(|d| &d.options);
+        let disk = self.volume(nr).disk.get().map(Disk::options);
         let none = DiskOptions::default();
         let params = sync_param(self.net.options.as_ref(), disk.unwrap_or(&none));
         self.send(nr, Packet::SyncParam(params), None);

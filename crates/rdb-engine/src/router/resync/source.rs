@@ -47,11 +47,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
-        let uuid = disk.record.start_source(random, notes);
-        let ids = disk.record.ids();
-        // (L16) A block that the target got is marked nowhere any more: nothing may be given away that a power cut can take from
-        // this disk, as a mirrored write of before, or of the time before this process.
-        disk.record.flush_before();
+        let (ids, uuid) = disk.record_mut().start_source(random, notes);
         self.log_volume(Level::Info, nr, format!("updated sync UUID {ids}"));
         self.md(nr, MdKind::SUPERBLOCK, Then::SendSyncUuid(uuid));
     }
@@ -154,9 +150,7 @@ impl<P: Payload> Resource<P> {
             self.log_volume(level, nr, text);
         }
         if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
-            let mut ids = disk.record.ids();
-            ids.finish_source();
-            disk.record.set_ids(ids);
+            let ids = disk.record_mut().finish_source();
             self.log_volume(Level::Info, nr, format!("updated UUIDs {ids}"));
             if let Some(peer) = &mut self.volume_mut(nr).peer.ids {
                 peer.ids = ids;

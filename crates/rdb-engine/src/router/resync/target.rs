@@ -91,9 +91,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
-        let mut ids = disk.record.ids();
-        ids.start_target(uuid, is_primary);
-        disk.record.set_ids(ids);
+        let ids = disk.record_mut().start_target(uuid, is_primary);
         let current = ids.current;
         self.volume_mut(nr).exposed.show(current);
         self.log_volume(Level::Info, nr, format!("updated sync uuid {ids}"));
@@ -164,7 +162,7 @@ impl<P: Payload> Resource<P> {
             let Some(disk) = volume.disk.open() else {
                 return;
             };
-            let Some(span) = (volume.peer.resync).next_request(&disk.bitmap, outstanding_max)
+            let Some(span) = (volume.peer.resync).next_request(disk.marks(), outstanding_max)
             else {
                 return;
             };
@@ -399,9 +397,7 @@ impl<P: Payload> Resource<P> {
         let peer = self.volume(nr).peer.ids;
         if !failed {
             if let (Some(peer), Some(disk)) = (peer, self.volume_mut(nr).disk.get_mut()) {
-                let mut ids = disk.record.ids();
-                ids.finish_target(&peer.ids, is_primary);
-                disk.record.set_ids(ids);
+                let ids = disk.record_mut().finish_target(&peer.ids, is_primary);
                 let volume = self.volume_mut(nr);
                 volume.exposed.show(ids.current);
                 if let Some(peer) = &mut volume.peer.ids {
