@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn a_source_is_flushed_before_it_gives_its_target_a_name() {
         let mut record = written();
-        let (ids, uuid) = record.start_source(8, WroteAlone::Nothing);
+        let (ids, uuid) = record.start_source(8, true);
         assert_eq!((ids.bitmap, record.ids()), (uuid, ids));
         assert_eq!(record.wrote_alone(), WroteAlone::Nothing);
         assert!(record.is_flush_due() && record.is_dirty());
@@ -363,7 +363,7 @@ mod tests {
     fn a_promotion_away_from_the_peer_says_that_something_may_be_written_alone() {
         for (alone, says) in [(false, WroteAlone::Nothing), (true, WroteAlone::Unknown)] {
             let mut record = written();
-            record.start_source(8, WroteAlone::Nothing);
+            record.start_source(8, true);
             assert!(record.promote(alone).current.has_primary_bit());
             assert_eq!(record.wrote_alone(), says);
         }
