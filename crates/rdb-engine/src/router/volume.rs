@@ -15,7 +15,7 @@ use crate::range_locks::RangeLocks;
 use crate::router::peer_device::PeerDevice;
 use crate::rules::attach::Shown;
 use crate::rules::fencing::waits_for_target;
-use crate::rules::serving::leaves_open;
+use crate::rules::serving::{has_caught_up, leaves_open};
 use crate::state::{Fencing, VolumeState};
 use crate::trouble::DiskLost;
 use crate::users::Users;
@@ -207,7 +207,7 @@ impl<P> Volume<P> {
         self.exposed.show(peer.ids.current);
         // (L44) The peer has begun the next one for that reason, or will.
         self.exposed.lose_disk_beside(Some(peer.ids.current));
-        if own != Some(peer.ids.current) {
+        if has_caught_up(own, peer.ids.current) {
             self.exposed.caught_up();
         }
     }

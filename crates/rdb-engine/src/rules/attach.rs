@@ -5,7 +5,7 @@ use alloc::string::String;
 use rdb_meta::MdFlags;
 
 use crate::generation::Generation;
-use crate::state::{Change, ConnState, DiskState, Fencing, Role, VolumeState};
+use crate::state::{self, Change, ConnState, DiskState, Fencing, Role, VolumeState};
 
 /// What is looked at for whether users may see a disk's data.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +90,12 @@ pub fn fit(size: u64, last_agreed: u64, option: u64, flags: MdFlags) -> Fit {
     } else {
         Fit::Refused
     }
+}
+
+/// Whether the peer's names are forgotten with an attach while connected: fresh ones will come. Those of a disk that attaches as ours does,
+/// or of none, are kept.
+pub fn forgets_peers_names(state: &VolumeState) -> bool {
+    state.is_connected() && state::is_there(state.pdsk)
 }
 
 /// What our disk is worth by its record, and the peer's.

@@ -183,6 +183,11 @@ pub fn compares(own: VolumeState, told: VolumeState, due: bool) -> bool {
     both_attached && now
 }
 
+/// (L37) Whether the peer attaches its disk while we are connected: until now its users, if it has any, were on ours.
+pub fn attaches(own: &VolumeState, told: &VolumeState) -> bool {
+    own.is_connected() && told.disk == DiskState::Negotiating
+}
+
 /// What becomes of what the peer has told when the generations have been compared; nothing if the connection is left. `fail`: what no
 /// agreement does ([`crate::sync_decision::fail_effect`]).
 pub fn decided(told: Told, outcome: Outcome, fail: FailEffect) -> Option<Told> {

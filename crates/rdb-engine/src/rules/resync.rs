@@ -1,5 +1,6 @@
 //! What is known of the other side of a resync that is prepared, runs, or has ended unseen.
 
+use crate::generation::Generation;
 use crate::state::{Change, ConnState, DiskState};
 
 /// What the source knows of its target's record (L48).
@@ -20,6 +21,12 @@ pub fn target(old: ConnState, new: ConnState) -> Option<Target> {
         ConnState::Connected => Some(Target::Proven),
         _ => None,
     }
+}
+
+/// Whether the peer's names show that it is on record as the target of the resync from here, whose bitmap UUID is this: it has begun, and
+/// tells so while that is paused.
+pub fn is_shown(conn: ConnState, bitmap: Generation, told: Generation) -> bool {
+    is_source(conn) && bitmap == told
 }
 
 /// What the target does with a sync UUID.

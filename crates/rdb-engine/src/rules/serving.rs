@@ -48,6 +48,12 @@ pub fn shows_peers(state: &VolumeState) -> bool {
         && state.pdsk == DiskState::UpToDate
 }
 
+/// The target of a resync lost its disk, and its users see the peer's: whether no disk of ours can be taken any more for one that lacks what
+/// they wrote at the peer. Only one with the peer's name still could.
+pub fn has_caught_up(own: Option<Generation>, peer: Generation) -> bool {
+    own != Some(peer)
+}
+
 /// Whether that is so still in this state: a node that is no Primary has no users who could have written.
 pub fn stays_open(state: &VolumeState, open: bool) -> bool {
     open && state.role == Role::Primary

@@ -191,6 +191,8 @@ impl Step<'_> {
         let worth = Worth::of(flags, &state, fencing);
         if state.is_connected() {
             node.negotiated = Some((worth.own, worth.peer));
+        }
+        if attach::forgets_peers_names(&state) {
             node.told = None;
         }
         let change = worth.change(&state);

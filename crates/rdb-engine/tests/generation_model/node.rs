@@ -5,7 +5,7 @@ use rdb_engine::generation::{Generation, GenerationIds, Names, PeerIds, WroteAlo
 use rdb_engine::rules::consequences::{Act, CONSEQUENCES, Facts, Turn, Why};
 use rdb_engine::rules::record;
 use rdb_engine::rules::resync::{self, Target};
-use rdb_engine::rules::serving::{leaves_open, stays_open};
+use rdb_engine::rules::serving::{has_caught_up, leaves_open, stays_open};
 use rdb_engine::state::{
     self, Change, ConnState, Context, DiskState, Fencing, ImmediateEffects, Outcome as Changed,
     Role, VolumeState,
@@ -298,7 +298,10 @@ impl Step<'_> {
                 let node = self.node(n);
                 if let Some(told) = node.told {
                     node.exposed = told.ids.current;
-                    node.left_behind = Name::default();
+                    let own = node.attached.then_some(node.disk.sb.ids.current.wide());
+                    if has_caught_up(own, told.ids.current.wide()) {
+                        node.left_behind = Name::default();
+                    }
                 }
             }
             Act::RememberOpenSource => {

@@ -4,10 +4,10 @@ use rdb_engine::config::SplitBrainPolicy;
 use rdb_engine::generation::{CompareInputs, PeerIds, compare};
 use rdb_engine::rules::attach;
 use rdb_engine::rules::peer_state::{
-    Facts as PeerFacts, Meaning, Told as PeerTold, answer, change, check, compares, contradiction,
-    decided, may_give_up_older, meaning,
+    Facts as PeerFacts, Meaning, Told as PeerTold, answer, attaches, change, check, compares,
+    contradiction, decided, may_give_up_older, meaning,
 };
-use rdb_engine::rules::resync::{SyncUuid, sync_uuid};
+use rdb_engine::rules::resync::{SyncUuid, is_shown, sync_uuid};
 use rdb_engine::rules::serving;
 use rdb_engine::rules::thaw::is_no_return;
 use rdb_engine::state::{Change, ConnState, DiskState, Role, VolumeState};
@@ -42,12 +42,15 @@ impl Step<'_> {
     fn on_uuids(&mut self, n: usize, told: Told) {
         self.node(n).told = Some(told);
         let state = self.state(n);
-        let first_look = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
-        if first_look && !self.may_serve_users(n, &told) {
+        if serving::is_first_look(&state) && !self.may_serve_users(n, &told) {
             self.go_standalone(n);
         } else if serving::shows_peers(&state) {
             self.node(n).exposed = told.ids.current;
         }
+        let bitmap = self.ids(n).bitmap;
+        let node = self.node(n);
+        let shown = is_shown(state.conn, bitmap, told.ids.current.wide());
+        node.target_unproven &= !(node.attached && shown);
     }
 
     /// Whether the peer's disk has what the users of `n` saw last, if they have no other. (That the peer has moved on because this node's
@@ -82,8 +85,12 @@ impl Step<'_> {
             return self.lose_connection(n);
         }
         let mut taken = match meaning(own, packet, effective) {
-            Meaning::TargetDone => return self.source_target_done(n),
+            Meaning::TargetDone => {
+                self.fact(n, Change::peer(packet.role));
+                return self.source_target_done(n);
+            }
             Meaning::TargetEndedInconsistent => {
+                self.fact(n, Change::peer(packet.role));
                 let change = Change::conn(ConnState::Connected).and_pdsk(DiskState::Inconsistent);
                 return self.fact(n, change);
             }
@@ -103,7 +110,7 @@ impl Step<'_> {
         {
             self.node(n).consider_resync = false;
             compared = true;
-            let outcome = self.decide(n, &told, packet.role, taken.pdsk);
+            let outcome = self.decide(n, &told, packet, taken.pdsk);
             let fail = fail_effect(self.state(n).disk, packet.disk, false);
             let decided = decided(taken, outcome, fail);
             self.on_decision(n, outcome, fail);
@@ -171,7 +178,13 @@ impl Step<'_> {
         }
     }
 
-    fn decide(&mut self, n: usize, told: &Told, peer_role: Role, peer_disk: DiskState) -> Outcome {
+    fn decide(
+        &mut self,
+        n: usize,
+        told: &Told,
+        packet: VolumeState,
+        peer_disk: DiskState,
+    ) -> Outcome {
         let node = &self.world.nodes[n];
         if !node.attached {
             return Outcome::Connected;
@@ -189,7 +202,7 @@ impl Step<'_> {
                 own_crashed: node.crashed,
                 peer_crashed: peer.crashed_primary(),
                 own_primary: node.state.role == Role::Primary,
-                peer_primary: peer_role == Role::Primary,
+                peer_primary: packet.role == Role::Primary,
                 resolve_conflicts: n == 0,
                 version: 101,
                 wsame: true,
@@ -205,7 +218,7 @@ impl Step<'_> {
             own_disk,
             own_real_disk: node.state.disk,
             peer_disk,
-            peer_attaches: false,
+            peer_attaches: attaches(&node.state, &packet),
             own_bits_sent: u64::from(node.announced.count_ones()),
             own_bits: u64::from(node.disk.bits.count_ones()),
             after_sb_0pri: SplitBrainPolicy::Disconnect,

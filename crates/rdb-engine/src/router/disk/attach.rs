@@ -247,8 +247,8 @@ impl<P: Payload> Resource<P> {
         if state.conn >= ConnState::Connected {
             let volume = self.volume_mut(nr);
             volume.peer.negotiated = Some(worth);
-            if crate::state::is_there(volume.state.pdsk) {
-                volume.peer.ids = None; // fresh ones will come; those of a disk that attaches as ours does are fresh
+            if attach::forgets_peers_names(&state) {
+                volume.peer.ids = None;
                 volume.peer.moved_on = None; // (that was because of the disk before this one)
             }
         }

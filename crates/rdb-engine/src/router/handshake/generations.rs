@@ -11,6 +11,7 @@ use crate::event::Payload;
 use crate::generation::{Generation, GenerationIds, PeerIds, WroteAlone};
 use crate::ids::VolumeNr;
 use crate::router::Resource;
+use crate::rules::resync::is_shown;
 use crate::rules::serving;
 use crate::rules::trouble::Trouble;
 use crate::state::{Change, ConnState, DiskState, Role};
@@ -59,9 +60,9 @@ impl<P: Payload> Resource<P> {
             let other = own.is_some_and(|own| own != ids.current);
             volume.peer.moved_on = other.then_some(ids.current);
         }
-        let syncs_to = matches!(state.conn, ConnState::SyncSource | ConnState::PausedSyncS);
         let disk = self.volume(nr).disk.get();
-        if syncs_to && disk.is_some_and(|disk| disk.record().ids().bitmap == ids.current) {
+        let bitmap = disk.map(|disk| disk.record().ids().bitmap);
+        if bitmap.is_some_and(|bitmap| is_shown(state.conn, bitmap, ids.current)) {
             self.target_proven(nr);
         }
         let shared = self.volume(nr).peer.loss_unrecorded;

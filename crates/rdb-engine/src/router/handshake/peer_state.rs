@@ -291,8 +291,7 @@ impl<P: Payload> Resource<P> {
             own_disk,
             own_real_disk: state.disk,
             peer_disk,
-            peer_attaches: state.conn >= ConnState::Connected
-                && packet.disk == DiskState::Negotiating,
+            peer_attaches: rules::peer_state::attaches(&state, &packet),
             own_bits_sent: volume.peer.bits_announced,
             own_bits: disk.marked(),
             after_sb_0pri: options.after_sb_0pri,
