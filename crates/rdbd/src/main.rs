@@ -24,6 +24,7 @@ mod http;
 mod keep;
 mod late_disk;
 mod log;
+mod locks;
 mod man;
 mod names;
 mod naming;
@@ -52,6 +53,7 @@ mod signals;
 mod spawn;
 mod status;
 mod stopped;
+mod state_dir;
 mod streams;
 mod systemd;
 mod takeover;
@@ -145,7 +147,8 @@ fn run(args: Args) -> Result<()> {
     if let Some(watch) = fallback::asked_to_watch() {
         return fallback::watch(&watch, &run_dir);
     }
-    let held = Rc::new(RefCell::new(Held::take(&run_dir)?));
+    let state_dir = settings.state_dir_or_usual(&run_dir);
+    let held = Rc::new(RefCell::new(Held::take(&run_dir, &state_dir)?));
     if args.background {
         session::lead();
     }
