@@ -47,6 +47,18 @@ pub(crate) fn disk(name: &str, trouble: Option<&DiskTrouble>) -> Option<ReasonRe
     })
 }
 
+/// Why a Primary has no device; `name` is the volume's.
+pub(crate) fn device(name: &str, why: &str) -> ReasonReport {
+    let advice = "once its reason is gone, 'rdbadm secondary RES' and 'rdbadm primary RES' make it; its NBD socket serves meanwhile, if \
+                  there is one";
+    ReasonReport {
+        word: "no-device".to_owned(),
+        text: format!("the device can not be made: {why}"),
+        advice: Some(advice_for(advice, name)),
+        since_s: None,
+    }
+}
+
 /// Why a resync is paused, or no faster than it is; `name` is the volume's.
 pub(crate) fn resync(
     name: &str,
