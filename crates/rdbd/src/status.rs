@@ -84,6 +84,7 @@ impl Node {
             }
         }
         self.add_reasons(&mut report);
+        reasons::name_limits(&mut report);
         report
     }
 
