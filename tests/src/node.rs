@@ -218,6 +218,25 @@ impl Node {
         started.with_context(|| format!("log of {}:\n{}", self.name, self.log_tail(30)))
     }
 
+    /// Starts a daemon that is expected to end at once. One that serves is ended after two seconds, with exit code 124.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn try_start(&self) -> Result<Out> {
+        let mut command = self.command("rdbd", 2)?;
+        command.args(["--frontend", &self.frontend]);
+        if let Some(settings) = &self.settings {
+            command.arg("--config").arg(settings);
+        }
+        let output = command.output()?;
+        Ok(Out {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            typed: format!("{}# rdbd", self.name),
+        })
+    }
+
     /// Cuts the daemon's power: SIGKILL.
     ///
     /// # Errors

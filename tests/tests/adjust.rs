@@ -227,6 +227,41 @@ fn what_was_given_up_in_vain_is_put_back() -> Result<()> {
     pair.are_well()
 }
 
+/// The configuration has a new disk: each command that refuses says what leads on.
+#[test]
+fn a_new_disk_in_the_configuration_takes_the_old_ones_place_by_what_the_hints_say() -> Result<()> {
+    let mut pair = Pair::synced("adjust-new-disk", Plan::with_volumes(2))?;
+    let new = pair.scratch.join("new");
+    disk::create(&new, DISK_BYTES)?;
+    let old = std::mem::replace(&mut pair.hosts[0].data[0], new);
+    pair.write_conf()?;
+    let said = pair.alice.try_adm(&["adjust", "r0"])?.fails_with(10)?;
+    let way = [
+        "'rdbadm detach r0/0'",
+        "'rdbadm create-md r0/0'",
+        "'rdbadm adjust r0'",
+    ];
+    for words in way {
+        ensure!(said.contains(words), "{said}");
+    }
+    let said = pair.alice.try_adm(&["create-md", "r0/0"])?.fails_with(20)?;
+    let named = format!("Hint: the disk that is attached is {}; ", old.display());
+    ensure!(
+        said.contains(&named) && said.contains(way[0]) && said.contains(way[2]),
+        "{said}"
+    );
+    let said = pair.alice.try_adm(&["wipe-md", "--force", "r0/1"])?;
+    let said = said.fails_with(20)?;
+    ensure!(said.contains("'rdbadm detach r0/1' first"), "{said}");
+    pair.alice.adm(&["detach", "r0/0"])?;
+    pair.alice.adm(&["create-md", "--force", "r0/0"])?;
+    pair.alice.adm(&["adjust", "r0"])?;
+    pair.settle(60)?;
+    pair.alice.adm(&["secondary", "r0"])?;
+    pair.disks_equal()?;
+    pair.are_well()
+}
+
 /// Its disk is gone, and so is its connection: what brings the users' data back must not wait for the disk.
 #[test]
 fn a_primary_without_a_disk_is_connected_though_its_disk_can_not_be_attached() -> Result<()> {

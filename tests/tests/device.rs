@@ -145,6 +145,49 @@ fn a_device_that_somebody_else_detaches_is_made_anew() -> Result<()> {
     pair.are_well()
 }
 
+/// One that can not be made anew is told of by `status`, not by the log alone.
+#[test]
+fn a_device_that_can_not_be_made_anew_is_told_of() -> Result<()> {
+    let mut pair = Pair::synced(
+        "lost-for-good",
+        Plan {
+            frontend: "fuse",
+            ..Plan::default()
+        },
+    )?;
+    let device = pair.alice.device(0)?.display().to_string();
+    let (place, aside) = (
+        pair.alice.run_dir.join("fuse"),
+        pair.alice.run_dir.join("aside"),
+    );
+    std::fs::rename(&place, &aside)?;
+    std::fs::write(&place, "in the way")?;
+    run_tool(20, "losetup", &["-d", &device])?;
+    wait_until("a word of it", Duration::from_secs(30), || {
+        let status = pair.alice.adm(&["status", "r0"])?;
+        Ok(
+            status.contains("device-reason: missing: the device can not be made: ")
+                && status.contains("'rdbadm secondary r0' and 'rdbadm primary r0' make it"),
+        )
+    })?;
+    let checked = pair.alice.try_adm(&["status", "--check", "r0"])?;
+    ensure!(
+        checked.code == 1 && checked.stdout.contains("the device can not be made"),
+        "{checked:?}"
+    );
+    let json = pair.alice.adm(&["status", "--json", "r0"])?;
+    ensure!(json.contains("\"device-reason\""), "{json}");
+    std::fs::remove_file(&place)?;
+    std::fs::rename(&aside, &place)?;
+    pair.alice.adm(&["secondary", "r0"])?;
+    pair.alice.adm(&["primary", "r0"])?;
+    let device = pair.alice.device(0)?.display().to_string();
+    run_tool(60, "mkfs.ext4", &["-q", "-F", &device])?;
+    let status = pair.alice.adm(&["status", "r0"])?;
+    ensure!(!status.contains("device-reason"), "{status}");
+    pair.are_well()
+}
+
 #[test]
 fn a_restart_after_a_crash_clears_what_the_dead_daemon_left() -> Result<()> {
     let mut pair = Pair::synced(

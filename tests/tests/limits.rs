@@ -1,12 +1,14 @@
 //! What the system bounds: threads, files, room. A daemon at a limit says which, refuses what it can not do, and does it once it can.
 
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use rdb_tests::Pair;
 use rdb_tests::pair::Plan;
 use rdb_tests::programs::{run_tool, tool};
-use rdb_tests::{Pair, wait_until};
+
+/// What [`Node::try_start`](rdb_tests::Node::try_start) ends with if the daemon serves.
+const SERVED: i32 = 124;
 
 /// Users who have no processes but a daemon, one a test: the limit of threads is a user's, and root has none.
 const USERS: [u32; 2] = [54_321, 54_322];
@@ -90,49 +92,157 @@ fn without_threads_a_daemon_refuses_in_words_and_goes_on_when_there_are_some() -
     pair.disks_equal()
 }
 
-/// How a daemon ends that may have so many threads and processes.
-fn start_with(pair: &Pair, threads: u32) -> Result<(Option<i32>, String)> {
-    let mut command = Command::new(tool("prlimit")?);
-    command.arg(format!("--nproc={threads}:{threads}"));
-    let rdbd = pair.alice.command("rdbd", 0)?;
-    for (name, value) in rdbd.get_envs() {
-        command.env(name, value.context("it has a value")?);
-    }
-    let mut child = command
-        .args(rdbd.get_args())
-        .args(["--frontend", "socket"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    // One that has all that it needs goes on.
-    let ended = wait_until("its end", Duration::from_secs(3), || {
-        Ok(child.try_wait()?.is_some())
-    });
-    if ended.is_err() {
-        let _ = child.kill();
-    }
-    let output = child.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Ok((output.status.code(), said))
-}
-
 #[test]
 fn a_daemon_that_gets_no_threads_to_begin_with_says_so_and_ends() -> Result<()> {
-    let pair = pair_of_user("no-threads-start", USERS[1])?;
+    let mut pair = pair_of_user("no-threads-start", USERS[1])?;
+    let under = pair.alice.under.clone();
+    let prlimit = tool("prlimit")?.display().to_string();
     let mut refused = 0;
     for threads in 1..6 {
-        let (code, said) = start_with(&pair, threads)?;
+        pair.alice.under.clone_from(&under);
+        let limit = [prlimit.clone(), format!("--nproc={threads}:{threads}")];
+        pair.alice.under.extend(limit);
+        let out = pair.alice.try_start()?;
+        let (code, said) = (out.code, out.stderr);
         ensure!(!said.contains("panic"), "{threads}: {said}");
-        let Some(code) = code else {
-            // It ran, and was killed.
+        if code == SERVED {
             break;
-        };
+        }
         let last = said.lines().last().unwrap_or_default();
         let is_clear = last.starts_with("rdbd: ") && last.contains("gives rdbd no thread");
         ensure!(code == 1 && is_clear, "{threads}: {code}: {said}");
         refused += 1;
     }
     ensure!(refused >= 2, "{refused}");
+    Ok(())
+}
+
+/// A daemon with so few files that it can not listen for its peer, nor have a device: it names the limit, and what else it says of
+/// the reason is true.
+#[test]
+fn too_few_open_files_are_named_with_their_limit() -> Result<()> {
+    let mut pair = Pair::prepare("few-files", Plan::default())?;
+    pair.alice.frontend = "fuse".to_owned();
+    let prlimit = tool("prlimit")?.display().to_string();
+    let mut refused = 0;
+    for limit in (8..24_u32).step_by(2) {
+        pair.alice.under = vec![prlimit.clone(), format!("--nofile={limit}:64")];
+        let out = pair.alice.try_start()?;
+        if out.code == SERVED {
+            break;
+        }
+        let last = out.stderr.lines().last().unwrap_or_default();
+        let words = format!("Too many open files: the limit is {limit} (");
+        let is_clear = last.starts_with("rdbd: ") && last.contains(&words);
+        ensure!(is_clear, "{limit}: {}", out.stderr);
+        refused += 1;
+    }
+    ensure!(refused > 0, "it serves with the fewest");
+    for limit in [26, 30, 64] {
+        pair.alice.under = vec![prlimit.clone(), format!("--nofile={limit}:64")];
+        pair.alice.start()?;
+        pair.alice.adm(&["create-md", "--force", "r0"])?;
+        let (up, primary) = (
+            pair.alice.try_adm(&["up", "r0"])?,
+            pair.alice.try_adm(&["primary", "--force", "r0"])?,
+        );
+        let status = pair.alice.adm(&["status"])?;
+        let said = format!(
+            "{}{}{}{status}",
+            up.stderr,
+            primary.stderr,
+            pair.alice.log()
+        );
+        ensure!(!said.contains("(os error 24)"), "{limit}: {said}");
+        ensure!(!said.contains("was removed"), "{limit}: {said}");
+        ensure!(!said.contains("who has the port"), "{limit}: {said}");
+        ensure!(!said.contains("panic"), "{limit}: {said}");
+        pair.alice.try_adm(&["down", "r0"])?;
+        ensure!(pair.alice.terminate()?.success());
+        ensure!(limit < 64 || up.code == 0 && primary.code == 0, "{said}");
+    }
+    Ok(())
+}
+
+/// Whatever a command has to say, who cannot take it is told so by the exit code, and nothing panics.
+#[test]
+fn a_standard_output_that_takes_nothing_is_an_error_of_every_command() -> Result<()> {
+    let pair = Pair::synced("full-output", Plan::default())?;
+    let commands: [&[&str]; 26] = [
+        &["status"],
+        &["status", "--json"],
+        &["status", "--watch"],
+        &["doctor"],
+        &["overview"],
+        &["explain", "r0"],
+        &["metrics"],
+        &["proc"],
+        &["events2", "--now"],
+        &["events2"],
+        &["role", "r0"],
+        &["cstate", "r0"],
+        &["dstate", "r0"],
+        &["get-gi", "r0"],
+        &["show-gi", "r0"],
+        &["dump"],
+        &["dump-xml"],
+        &["sh-resources"],
+        &["sh-status"],
+        &["sh-dev", "r0"],
+        &["split-brain", "r0"],
+        &["help"],
+        &["--version"],
+        &["completions", "bash"],
+        &["-d", "adjust", "--help"],
+        &["-d", "down", "r0"],
+    ];
+    for words in commands {
+        let full = std::fs::File::options().write(true).open("/dev/full")?;
+        let output = pair
+            .alice
+            .command("rdbadm", 20)?
+            .args(words)
+            .stdout(full)
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let is_told = said.contains("can not write to standard output: No space left on device");
+        ensure!(
+            output.status.code() == Some(1) && is_told,
+            "{words:?}: {}: {said}",
+            output.status
+        );
+        let closed = pair.alice.command("rdbadm", 4)?;
+        let mut shell = Command::new("sh");
+        for (name, value) in closed.get_envs() {
+            shell.env(name, value.context("it has a value")?);
+        }
+        let output = shell
+            .args(["-c", "exec \"$@\" >&-", "sh"])
+            .args(closed.get_args())
+            .args(words)
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(1) && said.contains("is closed"),
+            "{words:?}: {}: {said}",
+            output.status
+        );
+    }
+    // What changes something is done to its end, and then it is told that nobody heard of it.
+    for words in [
+        &["-v", "disconnect", "r0"][..],
+        &["adjust-with-progress", "r0"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full")?;
+        let mut command = pair.alice.command("rdbadm", 60)?;
+        let status = command.args(words).stdout(full).status()?;
+        ensure!(status.code() == Some(1), "{words:?}: {status}");
+        let is_connected = words[0] != "-v";
+        let state = pair.alice.volume(0)?.cs;
+        ensure!(
+            (state != "StandAlone") == is_connected,
+            "{words:?}: {state}"
+        );
+    }
     Ok(())
 }

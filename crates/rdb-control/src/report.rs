@@ -205,6 +205,9 @@ pub struct VolumeReport {
     /// Why the disk is not UpToDate, if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_reason: Option<ReasonReport>,
+    /// Why a Primary has no device, or none with a node, if there is to be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_reason: Option<ReasonReport>,
     /// Why a resync is paused, or no faster than it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resync_reason: Option<ReasonReport>,
@@ -248,6 +251,7 @@ impl VolumeReport {
             no_space: None,
             sync: None,
             disk_reason: None,
+            device_reason: None,
             resync_reason: None,
             latency: LatencyReport::default(),
         }

@@ -55,5 +55,5 @@ pub use disk::left::is_left;
 pub use handle::{ResourceHandle, spawn};
 pub use helpers::{no_thread, on_thread};
 pub use probe::check;
-pub use process::{CoreDumps, harden_process};
+pub use process::{CoreDumps, harden_process, open_files_limit};
 pub use wipe::WipingAllocator;

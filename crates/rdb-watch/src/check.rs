@@ -128,6 +128,7 @@ fn found(resource: &ResourceReport) -> Vec<Finding> {
     for volume in &resource.volumes {
         let of_volume = [
             own_disk(volume),
+            device(volume),
             peer_disk(volume),
             resync(volume),
             suspension(volume),
@@ -215,6 +216,12 @@ fn own_disk(volume: &VolumeReport) -> Option<(Level, String)> {
     let why = volume.disk_reason.as_ref();
     let why = why.map_or(String::new(), |reason| format!(": {}", plain(&reason.text)));
     Some((level, format!("the disk here is {}{why}", volume.disk)))
+}
+
+/// Users have nothing to open.
+fn device(volume: &VolumeReport) -> Option<(Level, String)> {
+    let reason = volume.device_reason.as_ref()?;
+    Some((Level::Critical, plain(&reason.text)))
 }
 
 fn peer_disk(volume: &VolumeReport) -> Option<(Level, String)> {

@@ -75,6 +75,7 @@ fn troubles(resource: &ResourceReport) -> Vec<Trouble<'_>> {
     let of_volumes = resource.volumes.iter().flat_map(|volume| {
         [
             ("disk", Some(volume), &volume.disk_reason),
+            ("device", Some(volume), &volume.device_reason),
             ("resync", Some(volume), &volume.resync_reason),
         ]
     });

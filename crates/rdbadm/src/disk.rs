@@ -229,7 +229,7 @@ pub(crate) fn attachable(
     size_sectors: u64,
     device_sectors: u64,
     is_held: impl Fn(&Path) -> bool,
-) -> Result<(), String> {
+) -> Result<(), NotAttachable> {
     let open = |path: &Path| {
         FileDevice::open_once_free(path, true, is_held(path)).map_err(|error| error.to_string())
     };
@@ -243,7 +243,7 @@ pub(crate) fn attachable(
     let mut meta_device = None;
     if kind != MetaKind::Internal {
         if identity(path) == identity(data) {
-            return Err(format!("{} is the data device itself", path.display()));
+            return Err(format!("{} is the data device itself", path.display()).into());
         }
         meta_device = Some(open(path)?);
     }
@@ -252,23 +252,45 @@ pub(crate) fn attachable(
     let named = |error: &dyn Display| format!("{}: {error}", path.display());
     // The activity log is applied before the attach; that wants the metadata in its place, and does not know the data's size.
     let metadata = Metadata::open(device, kind).map_err(|error| match &error {
-        ToolError::NoMetadata(why) => named(&format!("no valid metadata: {why}")),
-        other => named(other),
+        ToolError::NoMetadata(why) => NotAttachable {
+            why: named(&format!("no valid metadata: {why}")),
+            has_metadata: false,
+        },
+        other => named(other).into(),
     })?;
     let layout = metadata.superblock.check(kind, data_sectors, sectors);
     let usable = layout.map_err(|error| named(&error))?.usable_sectors;
     if sectors < KERNEL_META_SECTORS_MIN {
         let text = format!("it has {sectors} sectors, {KERNEL_META_SECTORS_MIN} are needed");
-        return Err(named(&text));
+        return Err(named(&text).into());
     }
     let needed = device_sectors.max(size_sectors);
     if usable < needed {
         return Err(format!(
             "{} is too small: the device has {needed} sectors, the disk has room for {usable}",
             data.display()
-        ));
+        )
+        .into());
     }
     Ok(())
+}
+
+/// Why a disk can not be attached.
+#[derive(Debug)]
+pub(crate) struct NotAttachable {
+    /// In words.
+    pub(crate) why: String,
+    /// False: it is there, and has no metadata, as a new disk.
+    pub(crate) has_metadata: bool,
+}
+
+impl From<String> for NotAttachable {
+    fn from(why: String) -> NotAttachable {
+        NotAttachable {
+            why,
+            has_metadata: true,
+        }
+    }
 }
 
 /// Which file or device a path means, whatever name it has; `None` if there is none.

@@ -3,6 +3,7 @@
 
 use std::io::{IsTerminal, Write, stdin};
 
+use rdb_config::ResolvedVolume;
 use rdb_control::{
     ConnState, DiskState, Op, ReasonReport, Refusal, ResourceReport, Role, VolumeReport, code,
     shell_word,
@@ -104,15 +105,40 @@ impl Executor {
         meta: &MetaStep,
         has_disk: bool,
     ) -> Option<String> {
-        if meta.command != MetaCommand::ApplyAl || self.is_setup {
+        if self.is_setup {
             return None;
         }
         let Step { resource, .. } = step;
         let minor = meta.minor?;
+        if meta.command != MetaCommand::ApplyAl {
+            return self.first_detach(resource, minor, meta);
+        }
         Some(if has_disk {
             is_so_already(&self.program, &shell_word(resource), "its disk is attached")
         } else {
             self.no_metadata(resource, minor, &meta.data.display().to_string())
+        })
+    }
+
+    /// What to do about metadata that are to be changed while the daemon has the volume's disk: it may be another one than the
+    /// configuration has by now.
+    fn first_detach(&mut self, resource: &str, minor: u32, meta: &MetaStep) -> Option<String> {
+        let shown = self.show().ok()?;
+        let volumes = shown.iter().flat_map(|shown| &shown.volumes);
+        let attached = volumes.filter_map(|v| (v.minor == minor).then_some(v.disk.as_ref()?));
+        let attached = attached.map(|disk| &disk.data).next()?;
+        let report = self.status().ok().flatten();
+        let found = report.as_ref().and_then(|report| find(report, minor));
+        let volume = volume_name(resource, minor, found);
+        let (program, old, new) = (&self.program, attached.display(), meta.data.display());
+        Some(if *attached == meta.data {
+            format!("Hint: its disk {old} is attached: '{program} detach {volume}' first.")
+        } else {
+            let word = shell_word(resource);
+            format!(
+                "Hint: the disk that is attached is {old}; {new} takes its place by '{program} detach {volume}', this command once more, \
+                 and '{program} adjust {word}'."
+            )
         })
     }
 
@@ -189,6 +215,19 @@ fn has_older_data(volume: &VolumeReport) -> bool {
 /// The state of a disk that does not have the newest data for sure.
 fn is_older(disk: DiskState) -> bool {
     matches!(disk, DiskState::Inconsistent | DiskState::Outdated)
+}
+
+/// What to do about a disk that is to take the place of another one, and is new.
+pub(crate) fn new_disk(resource: &str, volume: &ResolvedVolume) -> String {
+    let name = match volume.implicit {
+        true => shell_word(resource),
+        false => shell_word(&format!("{resource}/{}", volume.volume)),
+    };
+    let word = shell_word(resource);
+    format!(
+        "Hint: if it is new, 'rdbadm detach {name}', 'rdbadm create-md {name}' and 'rdbadm adjust {word}' have it take the old one's place; \
+         the peer gives it all data."
+    )
 }
 
 /// Why the disk is not UpToDate, with what is known of the time.

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         name = words.remove(0);
     }
     let (role, family) = role_of(&name).unwrap_or((Role::Adm, Family::Rdb));
-    ExitCode::from(match role {
+    let code = match role {
         Role::Adm => adm::main(&name, family, words),
         Role::Setup => setup::main(&name, family, words),
         Role::Meta => meta::main(&name, family, words),
@@ -71,7 +71,8 @@ fn main() -> ExitCode {
             adm::main(&name, family, words)
         }
         Role::Check => adm::check_rdb(words),
-    })
+    };
+    ExitCode::from(out::exit_code(code))
 }
 
 fn basename(path: &str) -> String {

@@ -1,44 +1,83 @@
-//! Standard output. A reader that went away is no error: the program ends quietly.
+//! Standard output. A reader that went away is no error: the program ends quietly. One that cannot take what is told, such as a full
+//! disk, or none at all, is an error; but what has begun to be done is done to its end first.
 //!
 //! Texts of other people, such as a configuration's, must not act on the terminal that they are shown on.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Exit status for usage and communication errors of `drbdsetup`.
 pub(crate) const EXIT_COMMUNICATION: u8 = 20;
 
+/// Something is being done that must not end half way because nobody can be told of it. Set by [`work_has_begun`], never cleared.
+static AT_WORK: AtomicBool = AtomicBool::new(false);
+/// Something could not be told meanwhile. Set by [`print`]; [`exit_code`] makes the exit status of it.
+static UNTOLD: AtomicBool = AtomicBool::new(false);
+/// Nobody reads any more. Set by [`print`]; whatever follows is not written.
+static UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// From now on a standard output that takes nothing does not end the program: steps would be left undone.
+pub(crate) fn work_has_begun() {
+    AT_WORK.store(true, Ordering::Relaxed);
+}
+
+/// The exit status of a program whose work has come to this.
+pub(crate) fn exit_code(code: u8) -> u8 {
+    code.max(UNTOLD.load(Ordering::Relaxed).into())
+}
+
 /// Prints text as it is.
 pub(crate) fn print(text: &str) {
+    if text.is_empty() || UNREAD.load(Ordering::Relaxed) {
+        return;
+    }
     let mut stdout = io::stdout().lock();
-    if let Err(error) = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            std::process::exit(0);
-        }
+    let written = match is_closed() {
+        true => Err("it is closed".to_owned()),
+        false => match stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+        {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(error.to_string()),
+            Ok(()) => Ok(true),
+        },
+    };
+    let code = match written {
+        Ok(true) => return,
+        Ok(false) => 0,
         // A script that has half an answer must not take it for the whole.
-        let reason = error.to_string();
-        let reason = reason.split(" (os error").next().unwrap_or_default();
-        self::error(&format!("can not write to standard output: {reason}"));
+        Err(reason) => {
+            let reason = reason.split(" (os error").next().unwrap_or_default();
+            self::error(&format!("can not write to standard output: {reason}"));
+            UNTOLD.store(true, Ordering::Relaxed);
+            1
+        }
+    };
+    if !AT_WORK.load(Ordering::Relaxed) {
+        std::process::exit(code);
+    }
+    UNREAD.store(true, Ordering::Relaxed);
+}
+
+/// Ends the program if nobody can read what it is about to tell for ever.
+pub(crate) fn must_be_open(program: &str) {
+    if is_closed() {
+        error(&format!("{program}: standard output is closed"));
         std::process::exit(1);
     }
 }
 
-/// Ends the program if nobody can read what it is about to tell for ever: standard output was closed when it began, and is the
-/// null device since, as the runtime opens it for that.
-pub(crate) fn must_be_open(program: &str) {
+/// Whether standard output was closed when the program began: it is the null device since, as the runtime opens it for that.
+fn is_closed() -> bool {
     let Ok(found) = rustix::fs::fstat(io::stdout()) else {
-        return;
+        return false;
     };
     let is_null = (found.st_mode & S_IFMT, found.st_rdev) == (S_IFCHR, NULL_DEVICE);
     // (Who sends it there opens that for writing alone.)
     let is_ours = rustix::fs::fcntl_getfl(io::stdout())
         .is_ok_and(|flags| flags.contains(rustix::fs::OFlags::RDWR));
-    if is_null && is_ours {
-        error(&format!("{program}: standard output is closed"));
-        std::process::exit(1);
-    }
+    is_null && is_ours
 }
 
 /// The kind of a file among the bits of its mode, and that of a character device.

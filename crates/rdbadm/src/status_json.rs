@@ -118,6 +118,9 @@ fn device_json(volume: &VolumeReport) -> Value {
     if let Some(reason) = &volume.disk_reason {
         value["disk-reason"] = reason_json(reason);
     }
+    if let Some(reason) = &volume.device_reason {
+        value["device-reason"] = reason_json(reason);
+    }
     if let Some(wait) = &volume.no_space {
         value["disk-full"] = json!(true);
         value["disk-full-writes"] = json!(wait.writes);

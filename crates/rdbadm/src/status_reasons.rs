@@ -31,6 +31,9 @@ pub(crate) fn lines(resource: &ResourceReport) -> Vec<String> {
         if let Some(reason) = &volume.disk_reason {
             add(&mut lines, "disk", number, volume.disk.as_str(), reason);
         }
+        if let Some(reason) = &volume.device_reason {
+            add(&mut lines, "device", number, "missing", reason);
+        }
         if let Some(line) = progress(volume, number) {
             lines.push(line);
         }
@@ -146,6 +149,9 @@ fn ills_of(resource: &ResourceReport) -> Vec<String> {
             let why = volume.disk_reason.as_ref();
             let why = why.map_or_else(String::new, |why| format!(": {}", one_line(&why.text)));
             ill(format!("volume {number}: disk {}{why}", volume.disk));
+        }
+        if let Some(why) = &volume.device_reason {
+            ill(format!("volume {number}: {}", one_line(&why.text)));
         }
         if is_connected(resource) {
             if volume.cstate != Some(ConnState::Connected) {
@@ -293,7 +299,11 @@ mod tests {
     #[test]
     fn the_check_finds_each_ill() {
         type Spoil = fn(&mut ResourceReport);
-        let table: [(Spoil, &str); 12] = [
+        let table: [(Spoil, &str); 13] = [
+            (
+                |r| r.volumes[0].device_reason = reason("no-device", "no device: why", None),
+                "r0: volume 0: no device: why",
+            ),
             (|r| r.connection = ConnState::StandAlone, "r0: StandAlone"),
             (
                 |r| r.connection = ConnState::WFConnection,

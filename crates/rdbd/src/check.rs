@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rdb_frontend::Frontend;
 
+use crate::control_runtime;
 use crate::ops::MAX_BUFFERS;
 use crate::record;
 
@@ -19,10 +20,7 @@ pub(crate) fn run(run_dir: &Path, frontend: Frontend) -> Result<()> {
     check_sockets(run_dir)?;
     rdb_runtime::check(MAX_BUFFERS).context("no resource could run")?;
     frontend.check_devices(run_dir)?;
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("control plane")?;
+    control_runtime::build()?;
     Ok(())
 }
 

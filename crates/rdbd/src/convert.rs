@@ -311,6 +311,7 @@ fn volume_report(name: &str, volume: &VolumeStatus) -> VolumeReport {
             for_ms: wait.for_ms,
         }),
         disk_reason: reasons::disk(name, volume.disk_trouble.as_ref()),
+        device_reason: None,
         resync_reason: reasons::resync(name, state, volume.peer.sync.as_ref()),
         sync: volume.peer.sync.map(|sync| sync_report(&sync)),
         latency: latency_report(&volume.latencies),

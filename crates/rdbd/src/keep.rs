@@ -1,6 +1,7 @@
 //! Keeps the record as things are ([`crate::record`]).
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use rdb_engine::ResourceStatus;
 use rdb_engine::state::{ConnState, Role};
@@ -20,7 +21,8 @@ impl Node {
         }
         let _turn = keeper.turn().await;
         let mut resources = Vec::new();
-        for target in self.all() {
+        // (All at once: one after the other they would take the longer the more there are, after each step of each.)
+        for (target, status) in self.all_status().await {
             if let Some(kept) = self.restarts.under_way(&target.name) {
                 resources.push(kept);
                 continue;
@@ -30,7 +32,7 @@ impl Node {
                 resources.extend(keeper.last(&target.name));
                 continue;
             }
-            let Ok(status) = self.resource_status(&target).await else {
+            let Some(status) = status else {
                 resources.extend(keeper.last(&target.name));
                 continue;
             };
@@ -76,6 +78,9 @@ pub(crate) fn is_suspended(status: &ResourceStatus) -> bool {
     !is_snapshot && volumes.any(|volume| volume.state.susp)
 }
 
+/// How long changes that nobody has ordered may wait for others.
+const ROW: Duration = Duration::from_millis(50);
+
 /// Keeps the record as things are. Ends with the node.
 pub(crate) async fn follow(node: Rc<Node>) {
     loop {
@@ -84,5 +89,7 @@ pub(crate) async fn follow(node: Rc<Node>) {
         // What goes wrong is logged.
         let _ = node.keep().await;
         changed.await;
+        // Changes come in rows. What a command has brought about is on record before it is answered, whatever this waits for.
+        tokio::time::sleep(ROW).await;
     }
 }

@@ -18,6 +18,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::open_files;
 use crate::rotate::Rotating;
 
 /// Lines that may wait for the reader of the log.
@@ -187,6 +188,12 @@ impl Write for Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         let text = on_one_line(std::mem::take(&mut self.text));
+        let text = match std::str::from_utf8(&text) {
+            Ok(words) if open_files::are_short(words) => {
+                open_files::named(words).into_owned().into_bytes()
+            }
+            _ => text,
+        };
         if !text.is_empty() && self.queue.lines.try_send(Line::Text(text)).is_err() {
             self.queue.left_out.fetch_add(1, Ordering::Relaxed);
         }

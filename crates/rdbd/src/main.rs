@@ -6,6 +6,7 @@ mod args;
 mod askers;
 mod caller;
 mod check;
+mod control_runtime;
 mod convert;
 mod course;
 mod down;
@@ -23,11 +24,13 @@ mod holders;
 mod http;
 mod keep;
 mod late_disk;
+mod locks;
 mod log;
 mod man;
 mod names;
 mod naming;
 mod node;
+mod open_files;
 mod ops;
 mod options;
 mod outcome;
@@ -50,6 +53,7 @@ mod sessions;
 mod settings;
 mod signals;
 mod spawn;
+mod state_dir;
 mod status;
 mod stopped;
 mod streams;
@@ -114,9 +118,11 @@ fn main() -> ExitCode {
         Err(error) => {
             fallback::go_back(&format!("{error:#}"), None);
             // Nothing is left to do about a closed standard error.
-            let _ = writeln!(std::io::stderr(), "rdbd: {error:#}");
+            let text = format!("{error:#}");
+            let text = open_files::named(&text);
+            let _ = writeln!(std::io::stderr(), "rdbd: {text}");
             if let Some(starter) = &mut starter {
-                starter.tell(&format!("{error:#}"));
+                starter.tell(&text);
             }
             match error.is::<run_dir::Taken>() {
                 true => ExitCode::from(rdb_control::EXIT_TAKEN),
@@ -145,7 +151,8 @@ fn run(args: Args) -> Result<()> {
     if let Some(watch) = fallback::asked_to_watch() {
         return fallback::watch(&watch, &run_dir);
     }
-    let held = Rc::new(RefCell::new(Held::take(&run_dir)?));
+    let state_dir = settings.state_dir_or_usual(&run_dir);
+    let held = Rc::new(RefCell::new(Held::take(&run_dir, &state_dir)?));
     if args.background {
         session::lead();
     }
@@ -162,10 +169,7 @@ fn run(args: Args) -> Result<()> {
         .device_links
         .unwrap_or(is_default_dir)
         .then(|| DeviceLinks::new("/dev", &run_dir));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("control plane")?;
+    let runtime = control_runtime::build()?;
     let local = LocalSet::new();
     let left_sessions = sessions::taken();
     let serving = Serving::of(&settings, frontend);

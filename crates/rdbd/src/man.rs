@@ -114,7 +114,7 @@ const KEYS: [Key; 13] = [
     key("questions-mode", "\"0600\", \"0660\" or \"0666\"", "\"0660\"", "The mode of that socket."),
     key("state-dir", "\"DIRECTORY\"", "\"/var/lib/rdb\", and RUN/state with another run directory than the usual one",
         "Where the histories of the resources are kept, which rdbadm split-brain shows. One that cannot be written costs a line of the log \
-         and nothing else."),
+         and nothing else. Each daemon has its own: one whose directory another live daemon uses does not start."),
     key("http", "\"ADDRESS:PORT\"", "none",
         "Where a page, the state as JSON and metrics are served to whoever reaches that address, such as \"127.0.0.1:9942\"; questions only."),
     key("compat.proc-drbd", "true, false or \"FILE\"", "false",

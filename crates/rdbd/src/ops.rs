@@ -350,7 +350,7 @@ impl Node {
         let with = connection.clone();
         self.check_fencing(&target, |shown| shown.connection = Some(with))
             .await?;
-        for (other, used) in self.connections().await {
+        for (other, used) in self.connections_at(&connection).await {
             if used.local == connection.local {
                 return Err(Refusal::failure(code::LOCAL_ADDR, format!("used by {other}")).into());
             }
@@ -538,13 +538,26 @@ impl Node {
         })
     }
 
-    /// The connections in use, with their resources' names.
-    async fn connections(&self) -> Vec<(String, ConnectionShown)> {
-        let shown = self.show().await;
-        shown
-            .into_iter()
-            .filter_map(|r| Some((r.name, r.connection?)))
-            .collect()
+    /// The connections in use that have an address of this one, with their resources' names.
+    async fn connections_at(&self, new: &ConnectionShown) -> Vec<(String, ConnectionShown)> {
+        let mut found = Vec::new();
+        for target in self.all() {
+            let known = {
+                let registry = self.registry.lock();
+                let entry = registry.get(&target.name);
+                entry.and_then(|entry| entry.connection.clone())
+            };
+            let known = known.filter(|known| known.local == new.local || known.peer == new.peer);
+            let Some(known) = known else {
+                continue;
+            };
+            // It may be there no more.
+            let status = self.resource_status(&target).await;
+            if status.is_ok_and(|status| status.connection != ConnState::StandAlone) {
+                found.push((target.name, known));
+            }
+        }
+        found
     }
 
     async fn generation(&self, minor: u32) -> Outcome<GiReport> {

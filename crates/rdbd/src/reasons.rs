@@ -9,6 +9,8 @@ use rdb_engine::rules::advice_for;
 use rdb_engine::state::{ConnState, VolumeState};
 use rdb_engine::{DiskTrouble, LinkTrouble, ResourceStatus, SnapshotStatus, SyncProgress};
 
+use crate::open_files;
+
 /// Why a resource has no connection.
 pub(crate) fn link(name: &str, status: &ResourceStatus) -> Option<ReasonReport> {
     match &status.connection.trouble {
@@ -45,6 +47,31 @@ pub(crate) fn disk(name: &str, trouble: Option<&DiskTrouble>) -> Option<ReasonRe
         advice: reason.advice().map(|advice| advice_for(advice, name)),
         since_s: for_ms.map(ago),
     })
+}
+
+/// Names the limit of open files in reasons that come of it, and what helps: their own advice is about what else may be behind them.
+pub(crate) fn name_limits(report: &mut ResourceReport) {
+    let of_volumes = report.volumes.iter_mut();
+    let of_volumes = of_volumes.flat_map(|v| [&mut v.disk_reason, &mut v.device_reason]);
+    let of_resource = [&mut report.link_reason, &mut report.record_reason];
+    for reason in of_resource.into_iter().chain(of_volumes).flatten() {
+        if open_files::are_short(&reason.text) {
+            reason.text = open_files::named(&reason.text).into_owned();
+            reason.advice = Some(open_files::ADVICE.to_owned());
+        }
+    }
+}
+
+/// Why a Primary has no device; `name` is the volume's.
+pub(crate) fn device(name: &str, why: &str) -> ReasonReport {
+    let advice = "once its reason is gone, 'rdbadm secondary RES' and 'rdbadm primary RES' make it; its NBD socket serves meanwhile, if \
+                  there is one";
+    ReasonReport {
+        word: "no-device".to_owned(),
+        text: format!("the device can not be made: {why}"),
+        advice: Some(advice_for(advice, name)),
+        since_s: None,
+    }
 }
 
 /// Why a resync is paused, or no faster than it is; `name` is the volume's.

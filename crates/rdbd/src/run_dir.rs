@@ -9,7 +9,7 @@
 //! A daemon hands both files on to the program that follows it and to the process that goes on if that one fails: until one
 //! of them serves, the locks are held without a break, and a command waits for it instead of saying that nobody is there.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -19,19 +19,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rdb_control::{LOCK_NAME, PID_NAME};
 
+use crate::locks::{LOCK_RETRY, LOCK_TIMEOUT, handed, is_at, lock};
 use crate::server::LOOK;
 use crate::session;
+use crate::state_dir::{STATE_LOCK_FD, StateLock};
 
 /// The number of the descriptor by which the program before has handed its pid file on.
 pub(crate) const LOCK_FD: &str = "RDB_LOCK_FD";
 /// The same for the lock file.
 const LOCK_FILE_FD: &str = "RDB_LOCK_FILE_FD";
-/// How long a lock is tried: a command that looks whether a daemon lives holds one for a moment.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// The same for a program that was handed the pid file and not the lock file, because that was removed meanwhile. Whoever has it
 /// then is a daemon that is about to find out that the pid file is taken.
 const HANDED_TIMEOUT: Duration = Duration::from_secs(20);
-const LOCK_RETRY: Duration = Duration::from_millis(10);
 /// How long a daemon may take to make its pid file anew: it looks after it all the time.
 const RESTORE_TIMEOUT: Duration = LOOK.saturating_mul(3);
 /// What a daemon that has the pid file writes into the lock file ([`is_marked`]).
@@ -46,11 +45,13 @@ pub(crate) struct Held {
     /// Of the directory, if nobody else has locked it; the next program takes its own.
     directory: Option<File>,
     pid: File,
+    state: StateLock,
 }
 
 impl Held {
-    /// Takes the run directory for this process; the system lets go of it when the process ends, however that happens.
-    pub(crate) fn take(run_dir: &Path) -> Result<Held> {
+    /// Takes the run directory for this process, and the one with its histories; the system lets go of them when the process ends,
+    /// however that happens.
+    pub(crate) fn take(run_dir: &Path, state_dir: &Path) -> Result<Held> {
         let path = run_dir.join(PID_NAME);
         let handed = handed(LOCK_FD, &path);
         let timeout = match handed {
@@ -78,6 +79,7 @@ impl Held {
             lock,
             directory,
             pid,
+            state: StateLock::take(state_dir)?,
         })
     }
 
@@ -100,12 +102,15 @@ impl Held {
     ///
     /// # Errors
     /// Those of the system.
-    pub(crate) fn hand_on(&self) -> io::Result<[(&'static str, String); 2]> {
-        let all = [(LOCK_FD, &self.pid), (LOCK_FILE_FD, &self.lock)];
-        for (_, file) in all {
+    pub(crate) fn hand_on(&self) -> io::Result<Vec<(&'static str, String)>> {
+        let mut all = vec![(LOCK_FD, &self.pid), (LOCK_FILE_FD, &self.lock)];
+        all.extend(self.state.file().map(|file| (STATE_LOCK_FD, file)));
+        let mut variables = Vec::new();
+        for (variable, file) in all {
             session::hand_on(file)?;
+            variables.push((variable, file.as_raw_fd().to_string()));
         }
-        Ok(all.map(|(variable, file)| (variable, file.as_raw_fd().to_string())))
+        Ok(variables)
     }
 
     /// Makes the directory and the pid file anew if they are gone. Says what was made.
@@ -137,14 +142,11 @@ impl Held {
             mark(&self.lock);
             made.push("lock file");
         }
+        if self.state.restore()? {
+            made.push("lock file of the state directory");
+        }
         Ok(made)
     }
-}
-
-/// The file at `path`, if the program before has handed it on.
-fn handed(variable: &str, path: &Path) -> Option<File> {
-    let number = std::env::var(variable).ok()?;
-    session::adopt(number.parse().ok()?, path)
 }
 
 /// The lock file that the program before has handed on, if its lock is still there.
@@ -207,14 +209,6 @@ fn wait_for_pid_file(path: &Path) {
     while !path.exists() && begun.elapsed() < RESTORE_TIMEOUT {
         std::thread::sleep(LOCK_RETRY);
     }
-}
-
-/// Whether the open file is what lies at the path.
-fn is_at(file: &File, path: &Path) -> bool {
-    let (Ok(open), Ok(there)) = (file.metadata(), std::fs::symlink_metadata(path)) else {
-        return false;
-    };
-    (open.dev(), open.ino()) == (there.dev(), there.ino())
 }
 
 /// Another daemon has the run directory.
@@ -302,19 +296,6 @@ fn write_pid(file: &mut File) -> io::Result<()> {
     file.write_all(own.as_bytes())
 }
 
-/// Locks a file; false: somebody else holds it.
-fn lock(file: &File, timeout: Duration) -> io::Result<bool> {
-    let begun = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(true),
-            Err(TryLockError::WouldBlock) if begun.elapsed() >= timeout => return Ok(false),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
-}
-
 /// Makes it if it is not there, and says where it is for whoever has another working directory, as device nodes' users do.
 pub(crate) fn prepare(path: &Path) -> Result<PathBuf> {
     let run_dir = DirBuilder::new()
@@ -353,21 +334,25 @@ mod tests {
 
     use super::*;
 
+    fn take(run_dir: &Path) -> Result<Held> {
+        Held::take(run_dir, &run_dir.join("state"))
+    }
+
     #[test]
     fn a_rundirectory_has_one_daemon_and_what_is_removed_comes_back() {
         let dir = tempfile::tempdir().unwrap();
         let run_dir = dir.path().join("run");
         std::fs::create_dir(&run_dir).unwrap();
         let pid = Some(std::process::id());
-        let mut held = Held::take(&run_dir).unwrap();
+        let mut held = take(&run_dir).unwrap();
         assert_eq!(presence(&run_dir), Presence::Runs { pid });
-        let error = Held::take(&run_dir).unwrap_err();
+        let error = take(&run_dir).unwrap_err();
         assert!(error.is::<Taken>(), "{error}");
         assert_eq!(held.restore().unwrap(), Vec::<&str>::new());
 
         std::fs::remove_file(run_dir.join(PID_NAME)).unwrap();
         // Nobody takes it, though the pid file is free.
-        let error = Held::take(&run_dir).unwrap_err();
+        let error = take(&run_dir).unwrap_err();
         assert!(error.is::<Taken>(), "{error}");
         assert_eq!(held.restore().unwrap(), ["pid file"]);
         assert_eq!(presence(&run_dir), Presence::Runs { pid });
@@ -391,7 +376,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(50));
             drop(looking);
         });
-        Held::take(dir.path()).unwrap();
+        take(dir.path()).unwrap();
         later.join().unwrap();
     }
 
@@ -407,12 +392,12 @@ mod tests {
         for file in &locked {
             file.try_lock().unwrap();
         }
-        let mut held = Held::take(dir.path()).unwrap();
+        let mut held = take(dir.path()).unwrap();
         let pid = Some(std::process::id());
         assert_eq!(presence(dir.path()), Presence::Runs { pid });
         let mode = |name: &str| dir.path().join(name).metadata().unwrap().mode() & 0o777;
         assert_eq!((mode(LOCK_NAME), mode(PID_NAME)), (0o600, 0o644));
-        assert!(Held::take(dir.path()).unwrap_err().is::<Taken>());
+        assert!(take(dir.path()).unwrap_err().is::<Taken>());
         // The directory is locked when its turn comes.
         assert!(held.directory.is_none());
         drop(locked);
@@ -424,7 +409,7 @@ mod tests {
         // Nor before the pid file is there.
         let directory = File::open(dir.path()).unwrap();
         directory.try_lock().unwrap();
-        Held::take(dir.path()).unwrap();
+        take(dir.path()).unwrap();
     }
 
     /// Whoever has locked the directory delays the start only where a daemon may be behind it: beside a new lock file.
@@ -435,7 +420,7 @@ mod tests {
         // One that was killed before it had the pid file leaves this.
         drop(lock_file(dir.path(), LOCK_TIMEOUT).unwrap());
         assert!(!found());
-        let mut held = Held::take(dir.path()).unwrap();
+        let mut held = take(dir.path()).unwrap();
         assert!(found());
         // Of one that has to be made anew, too.
         std::fs::remove_file(dir.path().join(LOCK_NAME)).unwrap();
@@ -446,7 +431,7 @@ mod tests {
         assert!(found());
         let directory = File::open(dir.path()).unwrap();
         directory.try_lock().unwrap();
-        let held = Held::take(dir.path()).unwrap();
+        let held = take(dir.path()).unwrap();
         assert!(held.directory.is_none());
         assert_eq!(std::fs::read(dir.path().join(LOCK_NAME)).unwrap(), MARK);
     }
@@ -465,7 +450,7 @@ mod tests {
             pid
         };
         let pid = start();
-        let error = Held::take(dir.path()).unwrap_err();
+        let error = take(dir.path()).unwrap_err();
         assert!(error.to_string().contains("pid 4711"), "{error}");
         drop(pid);
         std::fs::remove_file(&path).unwrap();
@@ -474,7 +459,7 @@ mod tests {
                 std::thread::sleep(LOCK_TIMEOUT + Duration::from_millis(100));
                 start()
             });
-            let error = Held::take(dir.path()).unwrap_err();
+            let error = take(dir.path()).unwrap_err();
             assert!(error.is::<Taken>(), "{error}");
             drop(later.join().unwrap());
         });

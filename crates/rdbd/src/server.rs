@@ -20,6 +20,7 @@ use crate::askers::{self, Askers};
 use crate::caller::Caller;
 use crate::event_stream::Stream;
 use crate::node::Node;
+use crate::open_files;
 use crate::outcome::{Failure, Outcome};
 use crate::questions;
 
@@ -203,6 +204,8 @@ impl Server {
         let asks_only = matches!(self.access, Access::Ask(_));
         let clients = Rc::new(Clients::default());
         let mut look = tokio::time::interval(LOOK);
+        // It has been logged that nobody can be heard.
+        let mut is_deaf = false;
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -214,11 +217,16 @@ impl Server {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!("{name}: {error}");
+                    if !std::mem::replace(&mut is_deaf, true) {
+                        tracing::warn!("{name}: clients have to wait: {error}");
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
+            if std::mem::take(&mut is_deaf) {
+                tracing::info!("{name}: clients are heard again");
+            }
             let Some(user) = self.user(&stream) else {
                 continue;
             };
@@ -343,8 +351,11 @@ fn too_many_streams(id: u64) -> Reply {
 fn reply_to(id: u64, done: Outcome<serde_json::Value>) -> Reply {
     let body = match done {
         Ok(value) => ReplyBody::Ok(value),
-        Err(Failure::Refused(refusal)) => ReplyBody::Refused(refusal),
-        Err(Failure::Error(text)) => ReplyBody::Error(text),
+        Err(Failure::Refused(mut refusal)) => {
+            refusal.info = open_files::named(&refusal.info).into_owned();
+            ReplyBody::Refused(refusal)
+        }
+        Err(Failure::Error(text)) => ReplyBody::Error(open_files::named(&text).into_owned()),
     };
     Reply { id, body }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdb_control::{ResourceReport, StatusReport};
 use rdb_engine::ResourceStatus;
-use rdb_engine::state::{ConnState, DiskState};
+use rdb_engine::state::{ConnState, DiskState, Role};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -61,6 +61,7 @@ impl Node {
     pub(crate) fn report(&self, name: &str, status: &ResourceStatus) -> ResourceReport {
         let mut report = convert::report(name, status);
         report.failed = self.restarts.report(name);
+        let volumes = report.volumes.len();
         if let Some(entry) = self.registry.lock().get(name) {
             report.handlers = handlers::report(entry);
             reasons::complete(&mut report, &entry.losing);
@@ -71,6 +72,11 @@ impl Node {
             for volume in &mut report.volumes {
                 let configured = entry.volumes.get(&volume.volume);
                 volume.device = configured.and_then(|v| v.node.clone());
+                let no_device = configured.and_then(|v| v.no_device.as_deref());
+                if let Some(why) = no_device.filter(|_| volume.role == Role::Primary) {
+                    let volume_name = reasons::volume_name(name, volume.volume, volumes);
+                    volume.device_reason = Some(reasons::device(&volume_name, why));
+                }
                 if volume.disk != DiskState::Diskless {
                     let disk = configured.and_then(|v| v.disk.as_ref());
                     volume.backing = disk.map(|disk| disk.data.clone());
@@ -78,6 +84,7 @@ impl Node {
             }
         }
         self.add_reasons(&mut report);
+        reasons::name_limits(&mut report);
         report
     }
 

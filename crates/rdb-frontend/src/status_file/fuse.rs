@@ -119,7 +119,10 @@ impl FuseFile {
 
     /// Asked without asking the file itself, which this process serves.
     pub(super) fn is_there(&self) -> bool {
-        sys::mounts().is_ok_and(|mounts| mounts.iter().any(|mount| mount.target == self.path))
+        // (Where that can not be read nothing is known against it.)
+        sys::mounts().map_or(true, |mounts| {
+            mounts.iter().any(|mount| mount.target == self.path)
+        })
     }
 }
 

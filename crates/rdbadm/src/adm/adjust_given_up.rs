@@ -11,8 +11,9 @@ use rdb_control::{
 };
 
 use super::plan::Item;
-use crate::disk;
+use crate::disk::{self, NotAttachable};
 use crate::exec::Executor;
+use crate::hints;
 use crate::out;
 use crate::step::{Action, Step, Tool, address_word, path_word};
 
@@ -48,9 +49,13 @@ pub(super) fn obstacles(
             device_kib * 2,
             |path| disk::identity(path).is_some_and(|found| held.contains(&found)),
         );
-        if let Err(why) = checked {
+        if let Err(NotAttachable { why, has_metadata }) = checked {
             let number = volume.volume;
-            obstacles.push(format!("the new disk of volume {number}: {why}"));
+            let way_out = match has_metadata {
+                true => String::new(),
+                false => format!("\n{}", hints::new_disk(name, volume)),
+            };
+            obstacles.push(format!("the new disk of volume {number}: {why}{way_out}"));
         }
     }
     if let Some(running) = &shown.connection {

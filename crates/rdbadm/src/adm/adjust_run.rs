@@ -79,6 +79,7 @@ impl Command<'_> {
     fn staged_with_progress(&self, plans: Vec<[Vec<Step>; 3]>, extent: Extent) -> u8 {
         let mut executor = self.executor();
         let mut run = Run::new(extent);
+        out::work_has_begun();
         out::print("[");
         'stages: for stage in 0..3 {
             let mut steps: Vec<Step> = plans.iter().flat_map(|plan| plan[stage].clone()).collect();

@@ -3,6 +3,7 @@
 use rdb_control::Op;
 
 use crate::exec::Executor;
+use crate::out;
 use crate::step::{Action, MetaCommand, Step};
 
 /// What the failure of a step ends.
@@ -42,6 +43,9 @@ impl Run {
 
     /// Carries steps out; false if one was so bad that nothing more is to be done.
     pub(super) fn steps(&mut self, executor: &mut Executor, steps: &[Step]) -> bool {
+        if !executor.dry_run {
+            out::work_has_begun();
+        }
         for step in steps {
             let minor = minor(step);
             let of_failed = minor.is_some_and(|minor| self.failed_minors.contains(&minor));

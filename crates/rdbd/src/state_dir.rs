@@ -1,0 +1,145 @@
+//! The state directory: it is one daemon's. Two that keep their histories in one place would mix what happened to the resources of
+//! two nodes, and `split-brain` would conclude from both.
+//!
+//! Its lock is handed on with those of the run directory, so that no other daemon comes between a program and the next one.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use rdb_control::LOCK_NAME;
+
+use crate::locks::{LOCK_TIMEOUT, handed, is_at, lock};
+
+/// The number of the descriptor by which the program before has handed its lock on.
+pub(crate) const STATE_LOCK_FD: &str = "RDB_STATE_LOCK_FD";
+
+/// Another daemon has the directory.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "state directory {}: another rdbd (pid {pid}) keeps the histories of its node there: give this one a state-dir of its own in rdbd.toml",
+    dir.display()
+)]
+struct InUse {
+    pid: String,
+    dir: PathBuf,
+}
+
+/// The lock, if the directory can be had: nothing is kept in one that cannot, and the history says so.
+#[derive(Debug)]
+pub(crate) struct StateLock {
+    dir: PathBuf,
+    file: Option<File>,
+}
+
+impl StateLock {
+    /// Takes it for this process.
+    ///
+    /// # Errors
+    /// If another daemon has it.
+    pub(crate) fn take(dir: &Path) -> Result<StateLock> {
+        let handed = handed(STATE_LOCK_FD, &dir.join(LOCK_NAME));
+        let file = match handed.filter(|file| file.try_lock().is_ok()) {
+            Some(file) => Some(file),
+            None => locked(dir, LOCK_TIMEOUT)?,
+        };
+        if let Some(file) = &file {
+            name_owner(file);
+        }
+        let dir = dir.to_owned();
+        Ok(StateLock { dir, file })
+    }
+
+    /// The file, for the next program.
+    pub(crate) fn file(&self) -> Option<&File> {
+        self.file.as_ref()
+    }
+
+    /// Takes the lock anew if its file is gone and the directory is not. True if it was made.
+    ///
+    /// # Errors
+    /// If another daemon has taken it meanwhile.
+    pub(crate) fn restore(&mut self) -> Result<bool> {
+        let path = self.dir.join(LOCK_NAME);
+        let is_there = self.file.as_ref().is_some_and(|file| is_at(file, &path));
+        if is_there || !self.dir.exists() {
+            return Ok(false);
+        }
+        let had_one = self.file.is_some();
+        let Some(file) = locked(&self.dir, Duration::ZERO)? else {
+            return Ok(false);
+        };
+        name_owner(&file);
+        self.file = Some(file);
+        Ok(had_one)
+    }
+}
+
+/// The file, locked; nothing if it cannot be had.
+fn locked(dir: &Path, timeout: Duration) -> Result<Option<File>> {
+    let Ok(file) = open(dir) else {
+        return Ok(None);
+    };
+    // (Where there are no locks at all, nobody can be told apart.)
+    if lock(&file, timeout).unwrap_or(true) {
+        return Ok(Some(file));
+    }
+    let mut pid = String::new();
+    let _ = (&file).read_to_string(&mut pid);
+    let pid = pid.trim().to_owned();
+    let dir = dir.to_owned();
+    Err(InUse { pid, dir }.into())
+}
+
+fn open(dir: &Path) -> io::Result<File> {
+    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(libc::O_NOFOLLOW)
+        .mode(0o600)
+        .open(dir.join(LOCK_NAME))
+}
+
+/// Writes down whose it is. Where there is no room for that, a refusal names nobody.
+fn name_owner(mut file: &File) {
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    if let Err(error) = written {
+        tracing::debug!("{LOCK_NAME}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_directory_has_one_daemon_and_one_that_cannot_be_had_keeps_none_out() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("state");
+        let mut first = StateLock::take(&dir).unwrap();
+        let refused = StateLock::take(&dir).unwrap_err().to_string();
+        let pid = format!("another rdbd (pid {})", std::process::id());
+        assert!(refused.contains(&pid), "{refused}");
+        assert!(!first.restore().unwrap());
+        // What is removed is made anew, and still the first one's.
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(!first.restore().unwrap() && !dir.exists());
+        std::fs::create_dir(&dir).unwrap();
+        assert!(first.restore().unwrap());
+        StateLock::take(&dir).unwrap_err();
+        drop(first);
+        StateLock::take(&dir).unwrap();
+        let no_dir = scratch.path().join("file");
+        std::fs::write(&no_dir, "").unwrap();
+        assert!(StateLock::take(&no_dir).unwrap().file().is_none());
+    }
+}
