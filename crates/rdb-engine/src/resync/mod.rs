@@ -9,7 +9,7 @@ pub(crate) use course::Course;
 pub(crate) use pace::{Pace, STEP_MS};
 pub(crate) use walk::BlockWalk;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -54,8 +54,9 @@ pub(crate) struct Resync<P> {
     announce: bool,
     /// Target: blocks that the source found equal by their digest.
     equal_blocks: u64,
-    /// Target: requests with a digest whose range could not be written since: what the source finds equal is not here.
-    spoiled: Vec<u64>,
+    /// Target: requests with a digest whose range could not be written since: what the source finds equal is not here. First sectors,
+    /// of some of those that are awaited.
+    spoiled: BTreeSet<u64>,
     /// Source: the target has not shown that it is Inconsistent on its record too. Set when the resync is prepared, cleared by the
     /// first block that it asks for, by its telling the resync's name while that is paused, by the end and with the connection.
     /// Without it a Primary would go on, or go on unfenced, beside a disk that is as good by its record and lacks what is marked
@@ -106,7 +107,7 @@ impl<P> Default for Resync<P> {
             early_uuid: None,
             announce: false,
             equal_blocks: 0,
-            spoiled: Vec::new(),
+            spoiled: BTreeSet::new(),
             target_unproven: false,
             all_sent: false,
         }
@@ -119,6 +120,7 @@ impl<P> Resync<P> {
         let awaited = core::mem::take(&mut self.awaited);
         let replied = core::mem::take(&mut self.replied);
         let blocked = core::mem::take(&mut self.blocked);
+        let spoiled = core::mem::take(&mut self.spoiled);
         let early_uuid = self.early_uuid.take();
         self.walk.begin(0);
         *self = Resync {
@@ -127,6 +129,7 @@ impl<P> Resync<P> {
             awaited,
             replied,
             blocked,
+            spoiled,
             early_uuid,
             ..Resync::default()
         };
@@ -243,6 +246,12 @@ impl<P> Resync<P> {
         assert!(
             awaited + blocked.sum::<u64>() <= self.walk.outstanding(),
             "more is on its way or waits than is outstanding"
+        );
+        assert!(
+            self.spoiled
+                .iter()
+                .all(|&sector| self.awaited.at(sector).is_some()),
+            "what nobody has asked for is spoiled"
         );
         assert!(
             self.acks_seen.is_none() || self.ending,

@@ -111,8 +111,14 @@ impl<P> Resync<P> {
 
     /// These blocks are not asked for after all: the resync was given up.
     pub(crate) fn take_back(&mut self, span: Span) {
-        self.awaited.remove(span.sector);
+        self.forget_request(span);
         self.walk.settle(span.sectors());
+    }
+
+    /// Nothing more comes for this request. Says whether a write to its blocks has failed since.
+    fn forget_request(&mut self, span: Span) -> bool {
+        self.awaited.remove(span.sector);
+        self.spoiled.remove(&span.sector)
     }
 
     /// Data for these blocks has come. Says whether it was asked for; it stays outstanding until it is on disk.
@@ -120,27 +126,30 @@ impl<P> Resync<P> {
         if !self.awaited.contains(span) {
             return false;
         }
-        self.awaited.remove(span.sector);
+        self.forget_request(span);
         self.pace.arrived(span.sectors());
         true
     }
 
-    /// An answer without data has come: the request, if there was one. It makes room for the next as any other answer.
-    fn answered_without_data(&mut self, sector: u64) -> Option<Span> {
-        let span = self.awaited.at(sector)?;
-        self.awaited.remove(sector);
+    /// An answer without data has come. It makes room for the next as any other answer. Says whether a write to its blocks has
+    /// failed since they were asked for.
+    fn answered_without_data(&mut self, span: Span) -> bool {
         self.pace.arrived(span.sectors());
         self.walk.settle(span.sectors());
-        Some(span)
+        self.forget_request(span)
     }
 
     /// The source does not serve the request of this first sector, which is asked for again unless its blocks have `failed`.
     /// Says whether there was one.
     pub(crate) fn refused(&mut self, sector: u64, failed: bool) -> bool {
-        match self.answered_without_data(sector) {
-            Some(span) if failed => self.block_failed(span),
-            Some(_) => self.walk.look_again(),
-            None => return false,
+        let Some(span) = self.awaited.at(sector) else {
+            return false;
+        };
+        self.answered_without_data(span);
+        if failed {
+            self.block_failed(span);
+        } else {
+            self.walk.look_again();
         }
         true
     }
@@ -154,17 +163,13 @@ impl<P> Resync<P> {
     /// The source has the same in these blocks, which were asked for. Says whether that is so still; if not they are asked for
     /// again, unless the resync was given up meanwhile (`is_target`).
     pub(crate) fn found_equal(&mut self, span: Span, is_target: bool) -> bool {
-        self.answered_without_data(span.sector);
-        if !is_target {
-            return false;
-        }
-        if let Some(at) = self.spoiled.iter().position(|&s| s == span.sector) {
-            self.spoiled.swap_remove(at);
+        let spoiled = self.answered_without_data(span);
+        if is_target && spoiled {
             self.walk.look_again();
-            return false;
+        } else if is_target {
+            self.equal_blocks += span.blocks();
         }
-        self.equal_blocks += span.blocks();
-        true
+        is_target && !spoiled
     }
 
     /// Data waits for this turn to be written.
@@ -353,6 +358,24 @@ mod tests {
         assert!(resync.begins_end(2));
         let done = TargetEnd::Done { failed: true };
         assert_eq!(resync.end_target(2, true), done);
+    }
+
+    #[test]
+    fn a_request_is_spoiled_as_long_as_it_has_no_answer() {
+        let marks = marks(&[(0, 1)]);
+        let mut resync = target(1);
+        let span = asked(&mut resync, &marks)[0];
+        resync.spoil(span);
+        resync.begin_target(NOW, 1);
+        assert!(!resync.found_equal(span, true), "it was asked for before");
+        let mut resync = target(1);
+        let span = asked(&mut resync, &marks)[0];
+        resync.spoil(span);
+        resync.spoil(span);
+        assert!(resync.refused(span.sector, false));
+        assert_eq!(asked(&mut resync, &marks), []);
+        assert_eq!(asked(&mut resync, &marks), [span]);
+        assert!(resync.found_equal(span, true), "it was read since");
     }
 
     #[test]
