@@ -152,12 +152,7 @@ impl<P: Payload> Resource<P> {
         let left_a_mark = |r: &AppRequest<P>| {
             r.completed && !r.copies.are_both(r.protocol) || r.copies.there == There::Failed
         };
-        let later = self
-            .net
-            .log
-            .keys()
-            .skip_while(|&other| other != key)
-            .skip(1);
+        let later = self.net.log.sent_after(key);
         let mut later = later.filter_map(|other| self.requests.get(other));
         let marked = later.any(|r| r.volume == nr && r.span.overlaps(span) && left_a_mark(r));
         drop(later);

@@ -35,7 +35,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let (nr, span) = (request.volume, request.span);
-        let in_open_epoch = request.in_log && request.epoch == self.net.log.epoch;
+        let in_open_epoch = request.in_log && request.epoch == self.net.log.epoch();
         let in_sync = request.in_sync && copies.are_both(protocol);
         if !request.completed && self.waits_for_target(key) {
             self.mark_untold(key);

@@ -181,7 +181,7 @@ impl<P: Payload> Resource<P> {
             .options
             .as_ref()
             .map_or(2048, |o| o.max_epoch_size.max(1));
-        if self.net.log.writes >= epoch_max {
+        if self.net.log.is_epoch_full(epoch_max) {
             self.close_epoch();
         }
     }
@@ -231,7 +231,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         request.copies.there = There::Sent;
-        request.flush_after = self.net.log.keys().last().map_or(0, |k| k + 1);
+        request.flush_after = self.net.log.newest().map_or(0, |k| k + 1);
         self.net.flushes_waiting += 1;
     }
 
@@ -248,7 +248,7 @@ impl<P: Payload> Resource<P> {
             .collect();
         for key in waiting {
             let last = self.requests[key].flush_after - 1;
-            if !self.net.log.keys().any(|k| k == last) {
+            if !self.net.log.contains(last) {
                 self.net.flushes_waiting -= 1;
                 let lost = !self.is_up();
                 let request = &mut self.requests[key];
