@@ -3,15 +3,13 @@
 use alloc::vec::Vec;
 
 use crate::bounds::Counts;
-use crate::copies::There;
 use crate::disk::al_gate::Writer;
-use crate::event::{Payload, RequestKind};
+use crate::event::Payload;
 use crate::ids::{Time, VolumeNr};
 use crate::router::Resource;
 use crate::state::{ConnState, DiskState};
 use crate::status::{FrozenIo, Marks, ResourceStatus, SnapshotStatus, SyncProgress, VolumeStatus};
 use crate::volume::Volume;
-use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {
     /// The resource as it is at `now`.
@@ -110,15 +108,10 @@ impl<P: Payload> Resource<P> {
     }
 
     fn writes_in_flight_sectors(&self, nr: VolumeNr) -> u64 {
-        let is_on_its_way = |request: &&AppRequest<P>| {
-            request.volume == nr
-                && matches!(request.copies.there, There::Sent | There::Handed)
-                && matches!(request.kind, RequestKind::Write { .. })
-        };
         let requests = self.requests.iter().map(|(_, request)| request);
         let sectors = requests
-            .filter(is_on_its_way)
-            .map(|request| request.span.sectors());
+            .filter(|request| request.volume() == nr && request.is_on_its_way())
+            .map(|request| request.span().sectors());
         sectors.sum()
     }
 
@@ -152,9 +145,10 @@ impl<P: Payload> Resource<P> {
                 crate::state::sanitize(volume.state, volume.state, &self.context(volume.nr)).state;
             assert_eq!(sanitized, volume.state, "the state is no fixed point (V1)");
         }
-        let open: usize = self.requests.iter().filter(|(_, r)| r.in_log).count();
+        let requests = self.requests.iter().map(|(_, request)| request);
+        let open = requests.inspect(|r| r.check()).filter(|r| r.is_in_log());
         assert_eq!(
-            open,
+            open.count(),
             self.net.log.len(),
             "the transfer log and its requests differ"
         );

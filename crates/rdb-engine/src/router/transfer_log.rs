@@ -5,8 +5,7 @@ use alloc::format;
 use replica_proto::{BarrierNr, Packet};
 
 use crate::Bug;
-use crate::config::Protocol;
-use crate::copies::{Here, There};
+use crate::copies::There;
 use crate::disk::io::Io;
 use crate::effect::Level;
 use crate::event::{ConnTimer, DiskError, Payload};
@@ -42,7 +41,7 @@ impl<P: Payload> Resource<P> {
 
     pub(super) fn on_barrier_ack(&mut self, barrier: BarrierNr, set_size: u32) {
         let requests = &self.requests;
-        let debt = |key| debt(requests.get(key));
+        let debt = |key| requests.get(key).map_or(Debt::NONE, AppRequest::debt);
         let log = &mut self.net.log;
         if let Err(wrong) = log.acknowledge(barrier, set_size, self.now, debt) {
             self.protocol_error(wrong);
@@ -50,13 +49,8 @@ impl<P: Payload> Resource<P> {
         }
         while let Some(key) = self.net.log.next_durable(barrier) {
             if let Some(request) = self.requests.get_mut(key) {
-                request.in_log = false;
-                let there = &mut request.copies.there;
-                let waited = *there == There::Sent; // the driver has not come to tell that TCP took it
-                if *there >= There::Sent {
-                    *there = There::Durable;
-                }
-                if waited && let Some(volume) = self.volumes.get_mut(&request.volume) {
+                let (nr, waited) = (request.volume(), request.barrier_acked());
+                if waited && let Some(volume) = self.volumes.get_mut(&nr) {
                     volume.peer.answered();
                 }
                 self.advance_write(key);
@@ -74,19 +68,18 @@ impl<P: Payload> Resource<P> {
         );
         for &key in &keys {
             if let Some(request) = self.requests.get_mut(key) {
-                request.in_log = false;
-                let acked = request.copies.there.has_come(request.protocol);
+                let acked = request.is_there();
                 if forget && !acked || careless && acked {
-                    request.copies.there = There::Durable;
+                    request.leave_log(There::Durable);
                     continue;
                 }
-                request.copies.there = There::Failed;
-                let (nr, span) = (request.volume, request.span);
+                request.leave_log(There::Failed);
+                let (nr, span) = (request.volume(), request.span());
                 // (L24) Done by our own disk's word counts no more when that disk has been given up since.
-                let (completed, good_here) = (request.completed, request.good_here);
-                let is_here = good_here && self.volume(nr).state.has_lasting_copy();
+                let is_lasting = self.volume(nr).state.has_lasting_copy();
+                let lost = self.requests[key].was_told_by_peer(is_lasting);
                 self.set_out_of_sync(nr, span);
-                self.volume_mut(nr).writes_lost |= completed && !is_here;
+                self.volume_mut(nr).writes_lost |= lost;
             }
         }
         for key in keys {
@@ -98,14 +91,11 @@ impl<P: Payload> Resource<P> {
 
     /// Reads that the peer has not answered go another way.
     pub(super) fn retry_reads_of_peer(&mut self) {
-        let reads = self
-            .requests
-            .iter()
-            .filter(|(_, r)| r.is_read() && r.copies.there == There::Sent)
-            .map(|(key, _)| key);
-        let reads: alloc::vec::Vec<_> = reads.collect();
+        let reads = self.requests.iter();
+        let reads = reads.filter(|(_, r)| r.awaits_data_since().is_some());
+        let reads: alloc::vec::Vec<_> = reads.map(|(key, _)| key).collect();
         for key in reads {
-            self.requests[key].copies.there = There::Failed;
+            self.requests[key].failed_there();
             self.retry_read(key);
         }
     }
@@ -114,8 +104,9 @@ impl<P: Payload> Resource<P> {
     /// is in the log of that is not lost with the peer any more.
     pub(super) fn log_is_good_here(&mut self, nr: VolumeNr) {
         for key in self.net.log.keys() {
-            if let Some(request) = self.requests.get_mut(key) {
-                request.good_here |= request.volume == nr && request.copies.here != Here::Failed;
+            let request = self.requests.get_mut(key);
+            if let Some(request) = request.filter(|r| r.volume() == nr) {
+                request.resync_made_good();
             }
         }
     }
@@ -138,9 +129,12 @@ impl<P: Payload> Resource<P> {
     /// Since when the peer has owed something for longest: what is in the log, or a read its data.
     pub(super) fn oldest_unanswered(&self) -> Option<Time> {
         let reads = self.requests.iter().map(|(_, request)| request);
-        let reads = reads.filter(|r| r.is_read() && r.copies.there == There::Sent);
-        let writes = self.net.log.owed_since(|key| debt(self.requests.get(key)));
-        reads.map(|r| r.times.sent).chain(writes).min()
+        let debt = |key| self.requests.get(key).map_or(Debt::NONE, AppRequest::debt);
+        let writes = self.net.log.owed_since(debt);
+        reads
+            .filter_map(AppRequest::awaits_data_since)
+            .chain(writes)
+            .min()
     }
 
     /// Is the oldest request unanswered for too long?
@@ -292,19 +286,5 @@ impl<P: Payload> Resource<P> {
         }
         self.release_mirrored();
         self.advance_epochs();
-    }
-}
-
-/// What the peer owes for a write in the log.
-fn debt<P>(request: Option<&AppRequest<P>>) -> Debt {
-    let Some(request) = request else {
-        return Debt::Paid(Time(0));
-    };
-    let (there, protocol) = (request.copies.there, request.protocol);
-    // (By protocol A the barrier is the only answer, and the driver may not have told yet that TCP took the write.)
-    if protocol != Protocol::A && there >= There::Sent && !there.has_come(protocol) {
-        Debt::Owed
-    } else {
-        Debt::Paid(request.times.answered)
     }
 }

@@ -62,14 +62,15 @@ pub(crate) enum Debt {
     Paid(Time),
 }
 
+impl Debt {
+    /// Of a request that is no more.
+    pub(crate) const NONE: Debt = Debt::Paid(Time(0));
+}
+
 impl TransferLog {
     /// Writes whose epoch is not acknowledged.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// Adds a write that is sent now; returns its epoch.
