@@ -4,6 +4,8 @@
 //! when a write is done. It goes by plain values: what each copy has come to, the protocol by which the write was sent, and
 //! what the two disks are worth at this moment.
 
+use replica_proto::DpFlags;
+
 use crate::config::Protocol;
 
 /// The copies of one request.
@@ -150,6 +152,25 @@ pub(crate) enum AckKind {
     Written,
     /// Written, and the mirror cleared its bits.
     InSync,
+}
+
+impl AckKind {
+    /// What a write asks for that is answered so.
+    pub(crate) fn is_asked_by(self) -> DpFlags {
+        match self {
+            AckKind::Received => DpFlags::SEND_RECEIVE_ACK,
+            AckKind::Written => DpFlags::SEND_WRITE_ACK,
+            AckKind::InSync => DpFlags::SEND_WRITE_ACK | DpFlags::MAY_SET_IN_SYNC,
+        }
+    }
+
+    /// What has become of the peer's copy by it.
+    pub(crate) fn comes_to(self) -> There {
+        match self {
+            AckKind::Received => There::Received,
+            AckKind::Written | AckKind::InSync => There::Written,
+        }
+    }
 }
 
 #[cfg(test)]

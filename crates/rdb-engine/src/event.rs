@@ -103,7 +103,7 @@ pub struct Request<P> {
 }
 
 /// What a front end asks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 #[allow(missing_docs, reason = "the text of a variant names its fields")]
 pub enum RequestKind<P> {
     /// Completed with a payload of the length asked.
@@ -116,6 +116,22 @@ pub enum RequestKind<P> {
     Discard,
     /// The range reads as zeroes afterwards; `may_unmap`: space may be given back.
     WriteZeroes { may_unmap: bool },
+}
+
+impl<P> RequestKind<P> {
+    /// What it is, and what it carries.
+    pub(crate) fn split(self) -> (RequestKind<()>, Option<P>) {
+        let kind = match self {
+            RequestKind::Read => RequestKind::Read,
+            RequestKind::Write { payload, fua } => {
+                return (RequestKind::Write { payload: (), fua }, Some(payload));
+            }
+            RequestKind::Flush => RequestKind::Flush,
+            RequestKind::Discard => RequestKind::Discard,
+            RequestKind::WriteZeroes { may_unmap } => RequestKind::WriteZeroes { may_unmap },
+        };
+        (kind, None)
+    }
 }
 
 /// What is in the way of pairing.

@@ -2,6 +2,7 @@
 //!
 //! They say nothing that the engine goes by. Times are the driver's ([`Time`]), so one turn of its loop is the least that is seen.
 
+use crate::event::RequestKind;
 use crate::ids::Time;
 
 /// The upper bounds of a histogram's buckets in microseconds: each is twice the one before, from 64 µs to some seventeen seconds. What
@@ -64,6 +65,18 @@ pub struct Latencies {
     /// The peer, from sending a write to the answer by which it is done there: over the network and back, and with protocol C
     /// its disk.
     pub peer: Histogram,
+}
+
+impl Latencies {
+    /// A request that a user has made at `asked` has ended.
+    pub(crate) fn ended(&mut self, kind: RequestKind<()>, asked: Time, now: Time) {
+        let histogram = match kind {
+            RequestKind::Read => &mut self.read,
+            RequestKind::Flush => &mut self.flush,
+            _ => &mut self.write,
+        };
+        histogram.add(asked, now);
+    }
 }
 
 /// When one request came to where.

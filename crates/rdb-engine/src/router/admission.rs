@@ -23,13 +23,7 @@ enum Turn {
 
 impl<P: Payload> Resource<P> {
     pub(super) fn on_request(&mut self, request: Request<P>) {
-        let Request {
-            id,
-            volume: nr,
-            sector,
-            bytes,
-            kind,
-        } = request;
+        let (id, nr) = (request.id, request.volume);
         let Some(volume) = self.volumes.get(&nr) else {
             self.emit(Effect::Complete {
                 request: id,
@@ -37,25 +31,18 @@ impl<P: Payload> Resource<P> {
             });
             return;
         };
-        let (kind, payload) = match kind {
-            RequestKind::Read => (RequestKind::Read, None),
-            RequestKind::Write { payload, fua } => {
-                (RequestKind::Write { payload: (), fua }, Some(payload))
-            }
-            RequestKind::Flush => (RequestKind::Flush, None),
-            RequestKind::Discard => (RequestKind::Discard, None),
-            RequestKind::WriteZeroes { may_unmap } => {
-                (RequestKind::WriteZeroes { may_unmap }, None)
-            }
-        };
-        let limit = match kind {
+        let limit = match request.kind {
             RequestKind::Read | RequestKind::Write { .. } => REQUEST_MAX_BYTES,
             RequestKind::Flush => 0,
             _ => DISCARD_MAX_BYTES,
         };
-        let is_flush = matches!(kind, RequestKind::Flush);
+        let is_flush = matches!(request.kind, RequestKind::Flush);
+        let Request { sector, bytes, .. } = request;
         let span = Span { sector, bytes };
-        let sized = payload.as_ref().is_none_or(|p| p.len_bytes() == bytes);
+        let sized = match &request.kind {
+            RequestKind::Write { payload, .. } => payload.len_bytes() == bytes,
+            _ => true,
+        };
         let is_right = is_flush || span.is_request(limit, volume.size) && sized;
         let refused = if volume.state.role != Role::Primary {
             Some(RequestError::NotPrimary)
@@ -78,9 +65,8 @@ impl<P: Payload> Resource<P> {
         } else {
             generation + 1
         };
-        let key = self.requests.insert(AppRequest::new(
-            self.now, id, nr, generation, span, kind, payload,
-        ));
+        let request = AppRequest::new(self.now, generation, request);
+        let key = self.requests.insert(request);
         self.volume_mut(nr).users.ask();
         self.start_or_wait(key, Turn::Comes);
     }
@@ -88,7 +74,7 @@ impl<P: Payload> Resource<P> {
     /// Starts a request, or lets it wait for what holds it back (`docs/spec/behaviour.md`, section 8.3).
     fn start_or_wait(&mut self, key: RequestKey, turn: Turn) {
         if !self.try_start(key, turn) {
-            let nr = self.requests[key].volume;
+            let nr = self.requests[key].volume();
             self.volume_mut(nr).users.wait(key);
         }
     }
@@ -101,7 +87,7 @@ impl<P: Payload> Resource<P> {
     /// Starts a request, or puts it into the queue for its range. Not if something else than a range holds it back.
     fn try_start(&mut self, key: RequestKey, turn: Turn) -> bool {
         let request = &self.requests[key];
-        let nr = request.volume;
+        let nr = request.volume();
         let volume = self.volume(nr);
         let state = volume.state;
         let preparing = is_preparing(&state);
@@ -127,11 +113,11 @@ impl<P: Payload> Resource<P> {
         if volume.users.are_writes_held()
             || volume.peer.holds_writes()
             || volume.users.writes_open() >= open_max
-            || volume.peer.awaits_blocks(request.span)
+            || volume.peer.awaits_blocks(request.span())
         {
             return false;
         }
-        let span = request.span;
+        let span = request.span();
         let now = self.now;
         let volume = self.volume_mut(nr);
         if turn == Turn::Comes && volume.held.is_taken(span) {

@@ -2,16 +2,14 @@
 
 use alloc::format;
 
-use replica_proto::{BlockAck, DpFlags};
+use replica_proto::BlockAck;
 
-use crate::config::Protocol;
-use crate::copies::{AckKind, Here, There};
+use crate::copies::AckKind;
 use crate::event::{DiskError, Payload};
 use crate::ids::{RequestKey, VolumeNr};
 use crate::router::Resource;
 use crate::span::Span;
 use crate::state::{self, DiskState};
-use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {
     pub(super) fn on_application_io(
@@ -27,35 +25,29 @@ impl<P: Payload> Resource<P> {
         let Some(request) = self.requests.get_mut(key) else {
             return;
         };
-        let (span, is_read) = (request.span, request.is_read());
+        let (span, is_read, is_flush) = (request.span(), request.is_read(), request.is_flush());
         match result {
-            Ok(payload) => {
-                request.copies.here = if is_read || usable {
-                    Here::Done
-                } else {
-                    Here::Failed // on a disk that has been given up meanwhile
-                };
-                if is_read {
-                    request.payload = payload;
-                    self.volume_mut(nr).counters.read += span.sectors();
-                    self.complete(key, true);
-                    return;
-                }
-                if !usable && self.requests[key].is_flush() {
+            Ok(payload) if is_read => {
+                request.serve(payload);
+                self.volume_mut(nr).counters.read += span.sectors();
+                self.complete(key, true);
+                return;
+            }
+            Ok(_) => {
+                request.disk_answered(usable); // it may have been given up meanwhile
+                if !usable && is_flush {
                     self.flush_failed_here(nr, key);
                 }
             }
             Err(error) => {
-                request.copies.here = Here::Failed;
+                request.disk_answered(false);
                 let what = if is_read { "READ" } else { "WRITE" };
                 self.log_io_error(nr, what, span, error);
-                let is_flush = self.requests[key].is_flush();
-                if !is_flush {
-                    // At once: a resync to this disk must not end before the peer has answered a write.
-                    self.set_out_of_sync(nr, span);
-                }
                 if is_flush {
                     self.flush_failed_here(nr, key);
+                } else {
+                    // At once: a resync to this disk must not end before the peer has answered a write.
+                    self.set_out_of_sync(nr, span);
                 }
                 // That the disk is lost decides whether this very write may be told.
                 self.local_io_error(nr, error.is_no_space() && !is_read && !is_flush);
@@ -75,7 +67,7 @@ impl<P: Payload> Resource<P> {
     /// from now on.
     fn flush_failed_here(&mut self, nr: VolumeNr, key: RequestKey) {
         if self.volume(nr).state.pdsk == DiskState::UpToDate {
-            self.requests[key].copies.here = Here::None;
+            self.requests[key].forget_here();
             self.flush_at_peer(key);
         }
     }
@@ -84,12 +76,9 @@ impl<P: Payload> Resource<P> {
     /// peer's data: then the write is done with the peer's barrier.
     pub(super) fn on_handed_to_tcp(&mut self, key: RequestKey) {
         let request = &mut self.requests[key];
-        if request.copies.there == There::Sent && request.protocol == Protocol::A {
-            request.copies.there = There::Handed;
-            let nr = request.volume;
-            self.peer_took(key);
-            let volume = self.volume_mut(nr);
-            volume.peer.answered();
+        let nr = request.volume();
+        if let Some(since) = request.handed_to_tcp(self.now) {
+            self.peer_took(nr, since);
             self.advance_write(key);
         }
     }
@@ -100,35 +89,14 @@ impl<P: Payload> Resource<P> {
             return false;
         };
         let request = &mut self.requests[key];
-        let asked = match kind {
-            AckKind::Received => DpFlags::SEND_RECEIVE_ACK,
-            AckKind::Written => DpFlags::SEND_WRITE_ACK,
-            AckKind::InSync => DpFlags::SEND_WRITE_ACK | DpFlags::MAY_SET_IN_SYNC,
-        };
-        if request.volume != nr
-            || request.span != Span::from(ack)
-            || !request.in_log
-            || !request.answers.contains(asked)
-        {
+        if !request.expects(kind, nr, Span::from(ack)) {
             return false;
         }
-        if kind == AckKind::InSync {
-            request.in_sync = true;
+        let waited = request.acknowledged(kind, self.now);
+        let late = request.is_in_sync_late();
+        if let Some(since) = waited {
+            self.peer_took(nr, since);
         }
-        let there = &mut request.copies.there;
-        let waited = *there == There::Sent;
-        if *there >= There::Sent {
-            *there = (*there).max(match kind {
-                AckKind::Received => There::Received,
-                AckKind::Written | AckKind::InSync => There::Written,
-            });
-        }
-        if waited {
-            self.peer_took(key);
-            self.volume_mut(nr).peer.answered();
-        }
-        let request = &self.requests[key];
-        let late = request.completed && request.in_sync && request.copies.here == Here::Done;
         self.advance_write(key);
         if late {
             self.late_in_sync(nr, key);
@@ -146,19 +114,12 @@ impl<P: Payload> Resource<P> {
         let Some(request) = self.requests.get(key) else {
             return;
         };
-        let span = request.span;
+        let span = request.span();
         let syncing = self.volume(nr).state.is_syncing();
-        let left_a_mark = |r: &AppRequest<P>| {
-            r.completed && !r.copies.are_both(r.protocol) || r.copies.there == There::Failed
-        };
-        let later = self
-            .net
-            .log
-            .keys()
-            .skip_while(|&other| other != key)
-            .skip(1);
+        let later = self.net.log.sent_after(key);
         let mut later = later.filter_map(|other| self.requests.get(other));
-        let marked = later.any(|r| r.volume == nr && r.span.overlaps(span) && left_a_mark(r));
+        let marked =
+            later.any(|r| r.volume() == nr && r.span().overlaps(span) && r.has_left_a_mark());
         drop(later);
         if syncing && !marked {
             self.set_in_sync(nr, span);
@@ -169,7 +130,7 @@ impl<P: Payload> Resource<P> {
     pub(super) fn on_neg_ack(&mut self, nr: VolumeNr, ack: &BlockAck) {
         let known = self.request_of(ack.block_id).filter(|&key| {
             let r = &self.requests[key];
-            r.volume == nr && r.span.sector == ack.sector && r.in_log
+            r.volume() == nr && r.span().sector == ack.sector && r.is_in_log()
         });
         let Some(key) = known else {
             // (A mirror tells of a failed write before it acknowledges the barrier behind it.)
@@ -179,15 +140,13 @@ impl<P: Payload> Resource<P> {
             ));
             return;
         };
-        let waits = self.requests[key].copies.there == There::Sent;
-        let volume = self.volume_mut(nr);
-        volume.peer.write_failed = true;
-        if waits {
-            volume.peer.answered();
-        }
         let request = &mut self.requests[key];
-        request.copies.there = There::Failed;
-        let span = request.span;
+        let (span, waited) = (request.span(), request.failed_there());
+        let peer = &mut self.volume_mut(nr).peer;
+        peer.write_failed = true;
+        if waited {
+            peer.answered();
+        }
         self.set_out_of_sync(nr, span);
         self.advance_write(key);
     }

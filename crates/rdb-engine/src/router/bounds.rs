@@ -61,6 +61,7 @@ impl Counts {
             net.epochs.waiting(),
             mirrored,
         );
+        net.log.check();
         net.epochs.check();
         let waiters = net.pings.waiting();
         bounded("waiters for a ping", waiters, 1 + 4 * volumes);

@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use crate::copies::{self, Copies, Here, Safety, There, Worth};
+use crate::copies::{Safety, Worth};
 use crate::disk::al_gate::Writer;
 use crate::effect::{Effect, Level, RequestError};
-use crate::event::{ConnTimer, Payload, RequestKind};
+use crate::event::{ConnTimer, Payload};
 use crate::follow::Follow;
 use crate::ids::{RequestKey, Time, VolumeNr};
 use crate::net::PingWaiter;
@@ -20,28 +20,22 @@ impl<P: Payload> Resource<P> {
         let Some(request) = self.requests.get(key) else {
             return;
         };
-        let frozen = self.volume(request.volume).state.is_suspended();
-        if !request.completed && frozen && !self.planted(Bug::AnswerWhileFrozen) {
+        let frozen = self.volume(request.volume()).state.is_suspended();
+        if !request.is_completed() && frozen && !self.planted(Bug::AnswerWhileFrozen) {
             self.mark_untold(key); // (V11) looked at again when I/O goes on
             return;
         }
-        let (copies, protocol, worth) = (request.copies, request.protocol, self.worth(request));
-        let safety = if request.is_flush() {
-            copies::is_flushed(&copies, worth)
-        } else {
-            copies::is_safe(&copies, protocol, worth)
-        };
+        let safety = request.safety(self.worth(request));
         if safety == Safety::Open {
             return;
         }
-        let (nr, span) = (request.volume, request.span);
-        let in_open_epoch = request.in_log && request.epoch == self.net.log.epoch;
-        let in_sync = request.in_sync && copies.are_both(protocol);
-        if !request.completed && self.waits_for_target(key) {
+        let (nr, span) = (request.volume(), request.span());
+        let in_open_epoch = request.is_in_epoch(self.net.log.epoch());
+        if !request.is_completed() && self.waits_for_target(key) {
             self.mark_untold(key);
             return;
         }
-        if !request.completed && safety == Safety::OnlyThere {
+        if !request.is_completed() && safety == Safety::OnlyThere {
             if in_open_epoch {
                 self.close_epoch();
             }
@@ -52,8 +46,9 @@ impl<P: Payload> Resource<P> {
             self.complete(key, ok);
             return;
         }
-        if !request.completed {
-            if !copies.are_both(protocol) {
+        if !request.is_completed() {
+            let (is_here, in_sync) = (request.is_here(), request.is_in_sync());
+            if !request.is_on_both() {
                 // Only one copy has it: that is on record before anybody relies on it (I6).
                 self.set_out_of_sync(nr, span);
             }
@@ -62,13 +57,13 @@ impl<P: Payload> Resource<P> {
                 // barrier is acknowledged the log marks the blocks if the peer is lost, and the activity log if we are.
                 self.set_in_sync(nr, span);
             }
-            if ok && copies.here != Here::Done {
+            if ok && !is_here {
                 self.volume_mut(nr).exposed.leave_behind();
             }
             if in_open_epoch {
                 self.close_epoch();
             }
-            self.requests[key].completed = true;
+            self.requests[key].complete();
             self.volume_mut(nr).held.remove(span.sector);
             if self.volume(nr).users.are_completions_held() && ok {
                 self.volume_mut(nr).users.leave_untold(key);
@@ -80,14 +75,9 @@ impl<P: Payload> Resource<P> {
         self.finish_request(key);
     }
 
-    /// Whether a copy of a write is one to rely on.
-    pub(super) fn has_good_copy(&self, request: &AppRequest<P>) -> bool {
-        copies::has_good_copy(&request.copies, request.protocol, self.worth(request))
-    }
-
     /// What the copies of a request rest on.
-    fn worth(&self, request: &AppRequest<P>) -> Worth {
-        let volume = self.volume(request.volume);
+    pub(super) fn worth(&self, request: &AppRequest<P>) -> Worth {
+        let volume = self.volume(request.volume());
         Worth {
             here: volume.state.has_lasting_copy(),
             there: volume.state.pdsk == DiskState::UpToDate,
@@ -128,14 +118,13 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let open = self.requests.iter().filter(|(_, r)| {
-            let is_open = r.volume == nr && !r.is_read() && !r.completed;
-            is_open && r.copies.there.has_come(r.protocol)
+            let is_open = r.volume() == nr && !r.is_read() && !r.is_completed();
+            is_open && r.is_there()
         });
         let open: Vec<RequestKey> = open.map(|(key, _)| key).collect();
         for key in open {
-            let request = &mut self.requests[key];
-            if !recorded && request.copies.here != Here::Done {
-                request.copies.there = There::Failed;
+            if !recorded {
+                self.requests[key].peer_counts_no_more();
             }
             self.advance_write(key);
         }
@@ -165,7 +154,7 @@ impl<P: Payload> Resource<P> {
     fn tell_completion(&mut self, key: RequestKey, ok: bool) {
         self.assert_decided(ok);
         let request = &self.requests[key];
-        let (id, nr) = (request.id, request.volume);
+        let (id, nr) = (request.id(), request.volume());
         self.request_took(key);
         let volume = self.volume_mut(nr);
         volume.users.answer();
@@ -193,7 +182,8 @@ impl<P: Payload> Resource<P> {
         }
         let held = volume.users.take_untold();
         for key in held {
-            let ok = self.has_good_copy(&self.requests[key]);
+            let request = &self.requests[key];
+            let ok = request.has_good_copy(self.worth(request));
             self.tell_completion(key, ok);
             self.finish_request(key);
         }
@@ -202,17 +192,9 @@ impl<P: Payload> Resource<P> {
     /// (L19) The disk failed: whoever relied on this copy alone must not call a write done, not after another attach either.
     pub(super) fn local_copies_given_up(&mut self, nr: VolumeNr) {
         let peer_is_good = self.volume(nr).state.pdsk == DiskState::UpToDate;
-        for (_, request) in &mut self.requests {
-            if request.volume == nr && !request.is_read() && request.copies.here == Here::Done {
-                // A flush that waits for the peer's barriers besides, as during a detach, rests on them alone from now on.
-                let is_made_good =
-                    peer_is_good && request.is_flush() && request.copies.there != There::Failed;
-                request.copies.here = if is_made_good {
-                    Here::None
-                } else {
-                    Here::Failed
-                };
-            }
+        let requests = self.requests.iter_mut().map(|(_, request)| request);
+        for request in requests.filter(|r| r.volume() == nr) {
+            request.disk_given_up(peer_is_good);
         }
     }
 
@@ -236,34 +218,26 @@ impl<P: Payload> Resource<P> {
 
     /// The histograms of what users waited for: a request is over.
     fn request_took(&mut self, key: RequestKey) {
-        let now = self.now;
         let request = &self.requests[key];
-        let (nr, asked) = (request.volume, request.times.asked);
-        let kind = request.kind.clone();
-        let latencies = &mut self.volume_mut(nr).latencies;
-        let histogram = match kind {
-            RequestKind::Read => &mut latencies.read,
-            RequestKind::Flush => &mut latencies.flush,
-            _ => &mut latencies.write,
-        };
-        histogram.add(asked, now);
+        if let Some(volume) = self.volumes.get_mut(&request.volume()) {
+            request.count_end(&mut volume.latencies, self.now);
+        }
     }
 
     /// A read or a write goes to its copies now; a read that is tried again counts once more.
     pub(super) fn has_started(&mut self, key: RequestKey) {
-        let now = self.now;
         let request = &self.requests[key];
-        let (nr, asked) = (request.volume, request.times.asked);
-        self.volume_mut(nr).latencies.waiting.add(asked, now);
+        if let Some(volume) = self.volumes.get_mut(&request.volume()) {
+            request.count_wait(&mut volume.latencies, self.now);
+        }
     }
 
-    /// The peer has answered, or protocol A does not wait for it.
-    pub(super) fn peer_took(&mut self, key: RequestKey) {
+    /// The peer has answered what it was sent then, or protocol A does not wait for it.
+    pub(super) fn peer_took(&mut self, nr: VolumeNr, since: Time) {
         let now = self.now;
-        let request = &mut self.requests[key];
-        request.times.answered = now;
-        let (nr, sent) = (request.volume, request.times.sent);
-        self.volume_mut(nr).latencies.peer.add(sent, now);
+        let volume = self.volume_mut(nr);
+        volume.latencies.peer.add(since, now);
+        volume.peer.answered();
     }
 
     /// The own disk has answered what it was asked then.
@@ -278,24 +252,19 @@ impl<P: Payload> Resource<P> {
     pub(super) fn complete(&mut self, key: RequestKey, ok: bool) {
         self.assert_decided(ok);
         let request = &mut self.requests[key];
-        let nr = request.volume;
+        let nr = request.volume();
         if self.volumes[&nr].state.is_suspended() && request.is_read() && ok {
-            request.copies = Copies::NONE;
+            request.forget_copies();
             self.volume_mut(nr).frozen.keep_served(key);
             return;
         }
         self.request_took(key);
         let request = self.requests.remove(key);
-        let volume = self.volume_mut(request.volume);
+        let volume = self.volume_mut(nr);
         volume.users.answer();
-        let result = match (ok, request.payload) {
-            (false, _) => Err(RequestError::Io),
-            (true, payload) if request.span.bytes > 0 => Ok(payload),
-            _ => Ok(None),
-        };
         self.emit(Effect::Complete {
-            request: request.id,
-            result,
+            request: request.id(),
+            result: request.into_result(ok),
         });
     }
 
@@ -304,10 +273,10 @@ impl<P: Payload> Resource<P> {
         let Some(request) = self.requests.get(key) else {
             return;
         };
-        if !request.completed || request.in_log || request.copies.here == Here::Pending {
+        if !request.is_finished() {
             return;
         }
-        let nr = request.volume;
+        let nr = request.volume();
         if self.volume(nr).users.is_untold(key) {
             return;
         }

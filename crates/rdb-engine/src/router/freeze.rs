@@ -4,11 +4,11 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use crate::config::OnNoData;
-use crate::copies::{Copies, Here, There};
+use crate::copies::There;
 use crate::disk::al_gate::Writer;
 use crate::disk::{Disk, MdKind, Then};
 use crate::effect::Level;
-use crate::event::{Payload, RequestKind};
+use crate::event::Payload;
 use crate::follow::Follow;
 use crate::generation::Generation;
 use crate::ids::{RequestKey, VolumeNr};
@@ -17,6 +17,7 @@ use crate::router::Resource;
 use crate::router::volume::Volume;
 use crate::rules::thaw::{Facts, Owed, Thaw, Way, catches_up, owed, resume, thaw};
 use crate::state::{self, Change, ConnState, Fencing, VolumeState};
+use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {
     /// What one volume's change has suspended is suspended on all: the flags are the resource's.
@@ -74,7 +75,7 @@ impl<P: Payload> Resource<P> {
         let keys: Vec<RequestKey> = self.net.log.keys().collect();
         for key in keys {
             if let Some(request) = self.requests.get_mut(key) {
-                request.copies.there = There::None; // nothing of it is known any more
+                request.forget_there();
             }
         }
         self.retry_reads_of_peer();
@@ -82,7 +83,7 @@ impl<P: Payload> Resource<P> {
 
     /// A write whose turn has come while I/O is suspended.
     pub(super) fn park(&mut self, key: RequestKey) {
-        let nr = self.requests[key].volume;
+        let nr = self.requests[key].volume();
         self.leave_gate(nr, Writer::Own(key));
         self.volume_mut(nr).frozen.park(key);
     }
@@ -142,12 +143,11 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let requests = &self.requests;
-        let of_volume = |key| requests.get(key).is_some_and(|r| r.volume == nr);
+        let of_volume = |key| requests.get(key).is_some_and(|r| r.volume() == nr);
         for key in self.net.log.take_those(of_volume) {
             let request = &mut self.requests[key];
-            request.in_log = false;
-            request.copies.there = There::Failed;
-            let span = request.span;
+            request.leave_log(There::Failed);
+            let span = request.span();
             self.set_out_of_sync(nr, span);
             self.advance_write(key);
         }
@@ -158,9 +158,9 @@ impl<P: Payload> Resource<P> {
     /// record as one, `resource-and-stonith` promises that it is not told of.
     pub(super) fn waits_for_target(&self, key: RequestKey) -> bool {
         let request = &self.requests[key];
-        self.volume(request.volume).doubts_target()
+        self.volume(request.volume()).doubts_target()
             && !request.is_flush()
-            && !request.copies.are_both(request.protocol)
+            && !request.is_on_both()
     }
 
     /// The target has shown that it is one, or there is no resync: what has waited for that goes on.
@@ -177,11 +177,10 @@ impl<P: Payload> Resource<P> {
     /// resync that begins meanwhile brings it.
     pub(super) fn mark_untold(&mut self, key: RequestKey) {
         let request = &self.requests[key];
-        let open = request.in_log || request.copies.is_open(request.protocol);
-        if open || request.is_flush() || request.copies.are_both(request.protocol) {
+        if request.is_under_way() || request.is_flush() || request.is_on_both() {
             return;
         }
-        let (nr, span) = (request.volume, request.span);
+        let (nr, span) = (request.volume(), request.span());
         self.set_out_of_sync(nr, span);
     }
 
@@ -192,8 +191,7 @@ impl<P: Payload> Resource<P> {
             return volume.users.writes_open() > 0;
         }
         let mut requests = self.requests.iter().map(|(_, request)| request);
-        requests
-            .any(|r| r.volume == nr && !r.is_read() && (r.in_log || r.copies.is_open(r.protocol)))
+        requests.any(|r| r.volume() == nr && !r.is_read() && r.is_under_way())
     }
 
     /// The peer is back, and may lack what it was sent before: it is marked, has a name of its own, and is synced when the nodes
@@ -278,10 +276,8 @@ impl<P: Payload> Resource<P> {
         !self.net.log.is_frozen()
             || self.net.log.keys().all(|key| {
                 self.requests.get(key).is_none_or(|request| {
-                    let replicate = state::should_replicate(self.volume(request.volume).state);
-                    let has_data = request.payload.is_some()
-                        || !matches!(request.kind, RequestKind::Write { .. });
-                    has_data || !replicate
+                    let state = self.volume(request.volume()).state;
+                    request.has_data() || !state::should_replicate(state)
                 })
             })
     }
@@ -300,16 +296,16 @@ impl<P: Payload> Resource<P> {
             let Some(request) = self.requests.get_mut(key) else {
                 continue;
             };
-            request.in_log = false;
-            let (nr, span) = (request.volume, request.span);
-            let (kind, payload) = (request.kind.clone(), request.payload.clone());
+            request.leave_log(There::None);
+            let (nr, span) = (request.volume(), request.span());
+            let payload = request.data();
             if self.planted(Bug::ForgetFrozenLog) {
                 continue;
             }
             if self.is_up() && state::should_replicate(self.volume(nr).state) {
-                self.send_write(key, nr, span, &kind, payload);
+                self.send_write(key, payload);
             } else {
-                self.requests[key].copies.there = There::Failed;
+                self.requests[key].failed_there();
                 self.set_out_of_sync(nr, span);
             }
         }
@@ -332,7 +328,7 @@ impl<P: Payload> Resource<P> {
         let open = self
             .requests
             .iter()
-            .filter(|(_, r)| r.volume == nr && !r.is_read() && r.copies != Copies::NONE);
+            .filter(|(_, r)| r.volume() == nr && !r.is_read() && r.has_started());
         let open: Vec<RequestKey> = open.map(|(key, _)| key).collect();
         for key in open {
             if self.is_lost(key) {
@@ -349,23 +345,14 @@ impl<P: Payload> Resource<P> {
 
     /// Whether neither copy of a frozen write has come to anything, and there is one now that could.
     fn is_lost(&self, key: RequestKey) -> bool {
-        let Some(request) = self.requests.get(key) else {
-            return false;
-        };
-        let has_data =
-            request.payload.is_some() || !matches!(request.kind, RequestKind::Write { .. });
-        let open = request.copies.here == Here::Pending || request.in_log;
-        !request.completed
-            && !request.is_flush()
-            && !open
-            && has_data
-            && !self.has_good_copy(request)
+        let request = self.requests.get(key);
+        request.is_some_and(|request| request.is_lost(self.worth(request)))
     }
 
     fn start_again(&mut self, key: RequestKey) {
         let request = &mut self.requests[key];
-        request.copies = Copies::NONE;
-        let nr = request.volume;
+        request.forget_copies();
+        let nr = request.volume();
         self.leave_gate(nr, Writer::Own(key));
         self.activate(key);
     }
@@ -373,6 +360,6 @@ impl<P: Payload> Resource<P> {
     /// Requests of users that have started and have not ended, or that the peer has not made durable.
     pub(super) fn is_in_flight(&self) -> bool {
         let mut requests = self.requests.iter().map(|(_, request)| request);
-        requests.any(|r| r.in_log || r.copies.is_open(r.protocol))
+        requests.any(AppRequest::is_under_way)
     }
 }

@@ -53,7 +53,7 @@ use crate::planted::{Bug, Planted};
 use crate::router::connection::Connection;
 use crate::router::volume::Volume;
 use crate::snapshot::Snapshots;
-use crate::write::AppRequest;
+use crate::write::{AppRequest, key_of};
 
 /// Every decision of one resource, and no I/O.
 ///
@@ -375,10 +375,9 @@ impl<P: Payload> Resource<P> {
 
     /// The key of a request from the block id we gave it, if it is still the same request.
     fn request_of(&self, block_id: BlockId) -> Option<RequestKey> {
-        let value = block_id.to_u64();
-        let key = usize::try_from(value & 0xffff_ffff).ok()?.checked_sub(1)?;
+        let key = key_of(block_id)?;
         let request = self.requests.get(key)?;
-        (u64::from(request.generation) == value >> 32).then_some(key)
+        (request.block_id(key) == block_id).then_some(key)
     }
 
     fn on_sent(&mut self, tag: SendTag) {

@@ -2,10 +2,9 @@
 
 use alloc::vec::Vec;
 
-use crate::copies::There;
 use crate::disk::Disk;
 use crate::disk::al_gate::Writer;
-use crate::event::{Payload, RequestKind};
+use crate::event::Payload;
 use crate::handling::Waits;
 use crate::ids::{Time, VolumeNr};
 use crate::router::Resource;
@@ -17,7 +16,6 @@ use crate::status::{
     ConnectionStatus, FrozenIo, Marks, PeerDeviceStatus, ResourceStatus, SnapshotStatus,
     SyncProgress, VolumeStatus,
 };
-use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {
     /// The resource as it is at `now`.
@@ -137,15 +135,10 @@ impl<P: Payload> Resource<P> {
     }
 
     fn writes_in_flight_sectors(&self, nr: VolumeNr) -> u64 {
-        let is_on_its_way = |request: &&AppRequest<P>| {
-            request.volume == nr
-                && matches!(request.copies.there, There::Sent | There::Handed)
-                && matches!(request.kind, RequestKind::Write { .. })
-        };
         let requests = self.requests.iter().map(|(_, request)| request);
         let sectors = requests
-            .filter(is_on_its_way)
-            .map(|request| request.span.sectors());
+            .filter(|request| request.volume() == nr && request.is_on_its_way())
+            .map(|request| request.span().sectors());
         sectors.sum()
     }
 
@@ -177,9 +170,10 @@ impl<P: Payload> Resource<P> {
                 crate::state::sanitize(volume.state, volume.state, &self.context(volume.nr)).state;
             assert_eq!(sanitized, volume.state, "the state is no fixed point (V1)");
         }
-        let open: usize = self.requests.iter().filter(|(_, r)| r.in_log).count();
+        let requests = self.requests.iter().map(|(_, request)| request);
+        let open = requests.inspect(|r| r.check()).filter(|r| r.is_in_log());
         assert_eq!(
-            open,
+            open.count(),
             self.net.log.len(),
             "the transfer log and its requests differ"
         );

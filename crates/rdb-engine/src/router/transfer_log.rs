@@ -5,15 +5,15 @@ use alloc::format;
 use replica_proto::{BarrierNr, Packet};
 
 use crate::Bug;
-use crate::config::Protocol;
-use crate::copies::{Here, There};
+use crate::copies::There;
 use crate::disk::io::Io;
 use crate::effect::Level;
 use crate::event::{ConnTimer, DiskError, Payload};
 use crate::ids::{Session, Time, VolumeNr};
 use crate::router::Resource;
 use crate::state::ConnState;
-use crate::transfer_log::{ClosedEpoch, FlushDue};
+use crate::transfer_log::{Debt, FlushDue};
+use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {
     // ---- writer --------------------------------------------------------------------------------------------------
@@ -21,22 +21,7 @@ impl<P: Payload> Resource<P> {
     /// Closes the current epoch if a write was sent in it. The barrier that tells the peer goes out with the next packet
     /// that it must precede, or soon.
     pub(super) fn close_epoch(&mut self) {
-        let now = self.now;
-        let log = &mut self.net.log;
-        if log.writes == 0 {
-            return;
-        }
-        let nr = log.epoch;
-        log.closed.push_back(ClosedEpoch {
-            nr,
-            writes: log.writes,
-            closed_at: now,
-        });
-        log.epoch = nr.wrapping_add(1);
-        log.writes = 0;
-        log.barrier_due = Some(nr);
-        if !core::mem::replace(&mut log.barrier_timer, true) {
-            let at = self.now.plus_ms(BARRIER_LATE_MS);
+        if let Some(at) = self.net.log.close_epoch(self.now) {
             self.set_conn_timer(ConnTimer::Barrier, at);
         }
     }
@@ -44,59 +29,31 @@ impl<P: Payload> Resource<P> {
     /// Sends the barrier of a closed epoch, if it is due: before the first write of the next epoch, before a read, and
     /// when somebody waits for its answer.
     pub(super) fn send_barrier(&mut self) {
-        if let Some(nr) = self.net.log.barrier_due.take() {
-            self.send(VolumeNr(0), Packet::Barrier(BarrierNr::from_u32(nr)), None);
+        if let Some(barrier) = self.net.log.next_barrier() {
+            self.send(VolumeNr(0), Packet::Barrier(barrier), None);
         }
     }
 
     pub(super) fn on_barrier_timer(&mut self) {
-        self.net.log.barrier_timer = false;
+        self.net.log.timer_expired();
         self.send_barrier();
     }
 
     pub(super) fn on_barrier_ack(&mut self, barrier: BarrierNr, set_size: u32) {
-        let nr = barrier.to_u32();
-        match self.net.log.closed.front() {
-            Some(closed) if closed.nr == nr && closed.writes == set_size => {}
-            oldest => {
-                let text = format!(
-                    "BAD! BarrierAck #{nr} received with n_writes={set_size}, expected {oldest:?}!"
-                );
-                self.protocol_error(text);
-                return;
-            }
-        }
-        // Looked at before anything is taken from the log: what stays there is settled when the connection ends.
-        let of_epoch = self.net.log.entries.iter();
-        let unanswered = of_epoch.take_while(|e| e.epoch == nr).any(|entry| {
-            let request = self.requests.get(entry.key);
-            // (By protocol A the barrier is the only answer, and the driver may not have told yet that TCP took the write.)
-            request.is_some_and(|r| r.copies.there == There::Sent && r.protocol != Protocol::A)
-        });
-        if unanswered {
-            // A barrier ack says that the epoch's writes are durable; an ack on its way cannot be overtaken.
-            let text = format!("BAD! BarrierAck #{nr} before the ack of one of its writes!");
-            self.protocol_error(text);
+        let requests = &self.requests;
+        let debt = |key| requests.get(key).map_or(Debt::NONE, AppRequest::debt);
+        let log = &mut self.net.log;
+        if let Err(wrong) = log.acknowledge(barrier, set_size, self.now, debt) {
+            self.protocol_error(wrong);
             return;
         }
-        self.net.log.closed.pop_front();
-        self.net.log.acked_at = self.now;
-        while let Some(entry) = self.net.log.entries.front().copied() {
-            if entry.epoch != nr {
-                break;
-            }
-            self.net.log.entries.pop_front();
-            if let Some(request) = self.requests.get_mut(entry.key) {
-                request.in_log = false;
-                let there = &mut request.copies.there;
-                let waited = *there == There::Sent; // the driver has not come to tell that TCP took it
-                if *there >= There::Sent {
-                    *there = There::Durable;
-                }
-                if waited && let Some(volume) = self.volumes.get_mut(&request.volume) {
+        while let Some(key) = self.net.log.next_durable(barrier) {
+            if let Some(request) = self.requests.get_mut(key) {
+                let (nr, waited) = (request.volume(), request.barrier_acked());
+                if waited && let Some(volume) = self.volumes.get_mut(&nr) {
                     volume.peer.answered();
                 }
-                self.advance_write(entry.key);
+                self.advance_write(key);
             }
         }
         self.release_flushes();
@@ -104,28 +61,25 @@ impl<P: Payload> Resource<P> {
 
     /// The peer is lost: whatever it did not acknowledge for good may be missing there.
     pub(super) fn settle_transfer_log(&mut self) {
-        let log = &mut self.net.log;
-        log.forget_epochs();
-        let keys = log.take();
+        let keys = self.net.log.take();
         let (forget, careless) = (
             self.planted(Bug::ForgetLostAck),
             self.planted(Bug::SkipBarrier),
         );
         for &key in &keys {
             if let Some(request) = self.requests.get_mut(key) {
-                request.in_log = false;
-                let acked = request.copies.there.has_come(request.protocol);
+                let acked = request.is_there();
                 if forget && !acked || careless && acked {
-                    request.copies.there = There::Durable;
+                    request.leave_log(There::Durable);
                     continue;
                 }
-                request.copies.there = There::Failed;
-                let (nr, span) = (request.volume, request.span);
+                request.leave_log(There::Failed);
+                let (nr, span) = (request.volume(), request.span());
                 // (L24) Done by our own disk's word counts no more when that disk has been given up since.
-                let (completed, good_here) = (request.completed, request.good_here);
-                let is_here = good_here && self.volume(nr).state.has_lasting_copy();
+                let is_lasting = self.volume(nr).state.has_lasting_copy();
+                let lost = self.requests[key].was_told_by_peer(is_lasting);
                 self.set_out_of_sync(nr, span);
-                if completed && !is_here {
+                if lost {
                     self.volume_mut(nr).users.lose_write();
                 }
             }
@@ -139,14 +93,11 @@ impl<P: Payload> Resource<P> {
 
     /// Reads that the peer has not answered go another way.
     pub(super) fn retry_reads_of_peer(&mut self) {
-        let reads = self
-            .requests
-            .iter()
-            .filter(|(_, r)| r.is_read() && r.copies.there == There::Sent)
-            .map(|(key, _)| key);
-        let reads: alloc::vec::Vec<_> = reads.collect();
+        let reads = self.requests.iter();
+        let reads = reads.filter(|(_, r)| r.awaits_data_since().is_some());
+        let reads: alloc::vec::Vec<_> = reads.map(|(key, _)| key).collect();
         for key in reads {
-            self.requests[key].copies.there = There::Failed;
+            self.requests[key].failed_there();
             self.retry_read(key);
         }
     }
@@ -154,9 +105,10 @@ impl<P: Payload> Resource<P> {
     /// A resync has made our disk good, and durably so: it has brought what was written while only the peer's was, and what
     /// is in the log of that is not lost with the peer any more.
     pub(super) fn log_is_good_here(&mut self, nr: VolumeNr) {
-        for entry in &self.net.log.entries {
-            if let Some(request) = self.requests.get_mut(entry.key) {
-                request.good_here |= request.volume == nr && request.copies.here != Here::Failed;
+        for key in self.net.log.keys() {
+            let request = self.requests.get_mut(key);
+            if let Some(request) = request.filter(|r| r.volume() == nr) {
+                request.resync_made_good();
             }
         }
     }
@@ -176,37 +128,15 @@ impl<P: Payload> Resource<P> {
         self.set_conn_timer(ConnTimer::RequestTimeout, at);
     }
 
-    /// Since when the peer has owed something for longest: a write its acknowledgement, a barrier its own, a read its data. (An
-    /// epoch that stays open because our own disk does not answer is no debt of the peer's.)
-    ///
-    /// All writes are handed to the driver at once, and may wait there for a line that is slower than users are. What is sent in
-    /// order has its turn in order: a write's debt begins when the peer has answered what was sent before it, a barrier's with the
-    /// last write of its epoch. Otherwise a burst that takes the line longer than the limit would cost a peer that does all it can.
+    /// Since when the peer has owed something for longest: what is in the log, or a read its data.
     pub(super) fn oldest_unanswered(&self) -> Option<Time> {
-        let log = &self.net.log;
         let reads = self.requests.iter().map(|(_, request)| request);
-        let reads = reads.filter(|r| r.is_read() && r.copies.there == There::Sent);
-        let mut oldest = reads.map(|r| r.times.sent).min();
-        let mut turn = log.acked_at;
-        let mut barrier = log.closed.front();
-        for entry in &log.entries {
-            if let Some(closed) = barrier.filter(|closed| closed.nr != entry.epoch) {
-                oldest = earlier(oldest, closed.closed_at.max(turn));
-                barrier = None;
-            }
-            let Some(request) = self.requests.get(entry.key) else {
-                continue;
-            };
-            let there = request.copies.there;
-            if request.protocol != Protocol::A
-                && there >= There::Sent
-                && !there.has_come(request.protocol)
-            {
-                return earlier(oldest, entry.sent_at.max(turn));
-            }
-            turn = turn.max(request.times.answered);
-        }
-        barrier.map_or(oldest, |closed| earlier(oldest, closed.closed_at.max(turn)))
+        let debt = |key| self.requests.get(key).map_or(Debt::NONE, AppRequest::debt);
+        let writes = self.net.log.owed_since(debt);
+        reads
+            .filter_map(AppRequest::awaits_data_since)
+            .chain(writes)
+            .min()
     }
 
     /// Is the oldest request unanswered for too long?
@@ -363,13 +293,4 @@ impl<P: Payload> Resource<P> {
         self.release_mirrored();
         self.advance_epochs();
     }
-}
-
-/// How long the barrier of an epoch may wait for a packet to go out with. The writer's activity log waits for the answer,
-/// its application does not.
-const BARRIER_LATE_MS: u64 = 5;
-
-/// The earlier of two instants, one of which may not be.
-fn earlier(known: Option<Time>, at: Time) -> Option<Time> {
-    Some(known.map_or(at, |known| known.min(at)))
 }

@@ -3,27 +3,26 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use replica_proto::{DataHeader, DpFlags, Features, Packet};
+use replica_proto::{Features, Packet};
 
-use crate::config::Protocol;
-use crate::copies::{Here, There};
 use crate::disk::al_gate::Writer;
 use crate::disk::io::Io;
 use crate::disk::{MdKind, Then};
-use crate::effect::{DiscardKind, Effect, Level};
-use crate::event::{Payload, RequestKind};
+use crate::effect::Level;
+use crate::event::Payload;
 use crate::follow::Follow;
-use crate::ids::{IoTag, RequestKey, SendTag, VolumeNr};
+use crate::ids::{RequestKey, VolumeNr};
 use crate::router::Resource;
 use crate::rules::write::way;
 use crate::span::Span;
 use crate::state::DiskState;
+use crate::write::Sending;
 
 impl<P: Payload> Resource<P> {
     /// The write's extents must be hot on disk before any byte of it is submitted or sent (I3).
     pub(super) fn activate(&mut self, key: RequestKey) {
         let request = &self.requests[key];
-        let (nr, extents) = (request.volume, request.span.extents());
+        let (nr, extents) = (request.volume(), request.span().extents());
         let Some(disk) = self.volume_mut(nr).usable_disk() else {
             self.submit_write(key);
             return;
@@ -40,14 +39,15 @@ impl<P: Payload> Resource<P> {
         if marked {
             self.submit_write(key);
         } else {
-            let nr = self.requests[key].volume;
+            let nr = self.requests[key].volume();
             self.md(nr, MdKind::SUPERBLOCK, Then::Application(key));
         }
     }
 
     /// Local write and packet, in one turn.
     pub(super) fn submit_write(&mut self, key: RequestKey) {
-        let nr = self.requests[key].volume;
+        let nr = self.requests[key].volume();
+        let span = self.requests[key].span();
         let state = self.volume(nr).state;
         if state.is_suspended() {
             self.park(key);
@@ -60,11 +60,9 @@ impl<P: Payload> Resource<P> {
                 if of == nr && old.disk > DiskState::Failed && new.disk <= DiskState::Failed)
         };
         let Some(way) = way(state, local, up) else {
-            let span = self.requests[key].span;
             let text = format!("IO ERROR: neither local nor remote data, sector {span}");
             self.log_volume(Level::Error, nr, text);
-            self.requests[key].copies.here = Here::Failed;
-            self.requests[key].payload = None;
+            self.requests[key].refuse();
             self.advance_write(key);
             return;
         };
@@ -74,104 +72,51 @@ impl<P: Payload> Resource<P> {
             "{:?}",
             self.after
         );
-        if way.tells_marks {
-            let span = self.requests[key].span;
-            if self.set_out_of_sync(nr, span) > 0 {
-                let Span { sector, bytes } = span;
-                let desc = replica_proto::BlockDesc { sector, bytes };
-                self.send_barrier();
-                self.send(nr, Packet::OutOfSync(desc), None);
-            }
+        if way.tells_marks && self.set_out_of_sync(nr, span) > 0 {
+            let Span { sector, bytes } = span;
+            let desc = replica_proto::BlockDesc { sector, bytes };
+            self.send_barrier();
+            self.send(nr, Packet::OutOfSync(desc), None);
         }
-        let keep = self.keeps_payloads(nr);
-        let request = &mut self.requests[key];
-        let span = request.span;
-        let payload = match keep {
-            true => request.payload.clone(),
-            false => request.payload.take(),
-        };
-        request.good_here = local && state.has_lasting_copy();
+        let keeps = self.keeps_payloads(nr);
+        let payload = self.requests[key].submit(local && state.has_lasting_copy(), keeps);
         self.has_started(key);
-        let request = &self.requests[key];
-        let kind = request.kind.clone();
         if way.there {
-            self.send_write(key, nr, span, &kind, payload.clone());
+            self.send_write(key, payload.clone());
         }
         if local {
-            self.requests[key].copies.here = Here::Pending;
             let volume = self.volume_mut(nr);
             volume.counters.wrote_for_users(span.sectors());
             let tag = self.start_data_io(Io::Application { volume: nr, key });
-            self.emit(local_effect(nr, tag, span, &kind, payload));
+            let effect = self.requests[key].for_disk(tag, payload);
+            self.emit(effect);
         }
     }
 
-    pub(super) fn send_write(
-        &mut self,
-        key: RequestKey,
-        nr: VolumeNr,
-        span: Span,
-        kind: &RequestKind<()>,
-        payload: Option<P>,
-    ) {
+    pub(super) fn send_write(&mut self, key: RequestKey, payload: Option<P>) {
         self.send_barrier();
-        let protocol = self.net.protocol();
+        let request = &self.requests[key];
+        let (nr, span) = (request.volume(), request.span());
+        let outranked = self.copy_may_be_outranked(nr);
         let explicit_flush = self.net.agreed.marks_flushes();
-        let features = self.net.agreed.wire().features;
-        let now = self.now;
-        let fua = matches!(kind, RequestKind::Write { fua: true, .. });
-        // (L31) While the peer is asked for its consent it may have given it, and its disk outrank ours: what is to be durable
-        // by itself must be so there.
-        let here = self.requests[key].good_here && !(fua && self.copy_may_be_outranked(nr));
         let volume = self.volume_mut(nr);
         let syncing = volume.state.is_syncing();
-        let mut flags = DpFlags::empty();
-        // Where our own disk is no copy to rely on, protocols A and B would acknowledge what nobody has yet.
-        let protocol = if here { protocol } else { Protocol::C };
-        if protocol == Protocol::C || syncing {
-            flags |= DpFlags::SEND_WRITE_ACK;
-        } else if protocol == Protocol::B {
-            flags |= DpFlags::SEND_RECEIVE_ACK;
-        }
-        if syncing {
-            flags |= DpFlags::MAY_SET_IN_SYNC;
-        }
-        if fua {
-            flags |= DpFlags::FUA;
-        }
-        if volume.users.take_flush() && explicit_flush {
-            flags |= DpFlags::FLUSH;
-        }
+        let flush = volume.users.take_flush() && explicit_flush;
         let seq_num = volume.peer.next_seq();
         volume.peer.traffic.send(span.sectors());
         volume.peer.traffic.ask();
-        let request = &mut self.requests[key];
-        let block_id = request.block_id(key);
-        request.copies.there = There::Sent;
-        request.times.sent = now;
-        request.in_log = true;
-        request.answers = flags;
-        request.protocol = protocol;
-        request.epoch = self.net.log.push(key, now);
-        let Span { sector, bytes } = span;
-        let header = |flags| DataHeader {
-            sector,
-            block_id,
+        let how = Sending {
+            protocol: self.net.protocol(),
+            syncing,
+            outranked,
+            flush,
+            wzeroes: self.net.agreed.has(Features::WZEROES),
+            epoch: self.net.log.push(key, self.now),
             seq_num,
-            flags,
         };
-        let packet = match *kind {
-            RequestKind::WriteZeroes { may_unmap } if features.contains(Features::WZEROES) => {
-                flags |= DpFlags::ZEROES;
-                flags.set(DpFlags::DISCARD, may_unmap);
-                Packet::Zeroes(header(flags), bytes)
-            }
-            RequestKind::Discard | RequestKind::WriteZeroes { .. } => {
-                Packet::Trim(header(flags | DpFlags::DISCARD), bytes)
-            }
-            _ => Packet::Data(header(flags)),
-        };
-        let notify = (protocol == Protocol::A).then(|| SendTag(block_id.to_u64()));
+        let request = &mut self.requests[key];
+        let packet = request.send(self.now, key, how);
+        let notify = request.send_tag(key);
         self.send_notify(nr, packet, payload, notify);
         self.watch_requests();
         let epoch_max = self
@@ -179,7 +124,7 @@ impl<P: Payload> Resource<P> {
             .options
             .as_ref()
             .map_or(2048, |o| o.max_epoch_size.max(1));
-        if self.net.log.writes >= epoch_max {
+        if self.net.log.is_epoch_full(epoch_max) {
             self.close_epoch();
         }
     }
@@ -187,7 +132,7 @@ impl<P: Payload> Resource<P> {
     // ---- flush ---------------------------------------------------------------------------------------------------
 
     pub(super) fn start_flush(&mut self, key: RequestKey) {
-        let nr = self.requests[key].volume;
+        let nr = self.requests[key].volume();
         self.close_epoch();
         self.send_barrier();
         let state = self.volume(nr).state;
@@ -200,7 +145,7 @@ impl<P: Payload> Resource<P> {
         }
         self.volume_mut(nr).users.flush();
         if self.volume(nr).has_usable_disk() {
-            self.requests[key].copies.here = Here::Pending;
+            self.requests[key].begin_here();
             self.flush_disk(Io::Application { volume: nr, key });
         }
         if !self.volume(nr).state.has_lasting_copy() || self.copy_may_be_outranked(nr) {
@@ -220,17 +165,10 @@ impl<P: Payload> Resource<P> {
     pub(super) fn flush_at_peer(&mut self, key: RequestKey) {
         self.close_epoch();
         self.send_barrier();
-        let request = &mut self.requests[key];
-        if request.copies.there == There::Sent {
-            return;
+        let newest = self.net.log.newest();
+        if self.requests[key].await_barrier(newest) {
+            self.net.flushes_waiting += 1;
         }
-        if self.net.log.is_empty() {
-            request.copies.there = There::Durable;
-            return;
-        }
-        request.copies.there = There::Sent;
-        request.flush_after = self.net.log.keys().last().map_or(0, |k| k + 1);
-        self.net.flushes_waiting += 1;
     }
 
     /// Flushes that wait for the peer's barriers, after some were acknowledged or the peer was lost.
@@ -238,20 +176,14 @@ impl<P: Payload> Resource<P> {
         if self.net.flushes_waiting == 0 {
             return;
         }
-        let waiting: Vec<RequestKey> = self
-            .requests
-            .iter()
-            .filter(|(_, r)| r.is_flush() && r.flush_after > 0 && !r.completed)
-            .map(|(key, _)| key)
-            .collect();
-        for key in waiting {
-            let last = self.requests[key].flush_after - 1;
-            if !self.net.log.keys().any(|k| k == last) {
+        let requests = self.requests.iter();
+        let waiting = requests.filter_map(|(key, r)| Some((key, r.flush_after()?)));
+        let waiting: Vec<(RequestKey, RequestKey)> = waiting.collect();
+        for (key, last) in waiting {
+            if !self.net.log.contains(last) {
                 self.net.flushes_waiting -= 1;
                 let lost = !self.is_up();
-                let request = &mut self.requests[key];
-                request.flush_after = 0;
-                request.copies.there = if lost { There::Failed } else { There::Durable };
+                self.requests[key].barrier_gone(lost);
                 self.advance_write(key);
             }
         }
@@ -295,36 +227,5 @@ impl<P: Payload> Resource<P> {
     pub(super) fn retry_blocked(&mut self, nr: VolumeNr) {
         self.retry_woken(nr);
         self.retry_waiting(nr);
-    }
-}
-
-/// What a request is for our own disk.
-fn local_effect<P>(
-    volume: VolumeNr,
-    tag: IoTag,
-    Span { sector, bytes }: Span,
-    kind: &RequestKind<()>,
-    payload: Option<P>,
-) -> Effect<P> {
-    let kind = match (kind, payload) {
-        (&RequestKind::Write { fua, .. }, Some(payload)) => {
-            return Effect::Write {
-                volume,
-                tag,
-                sector,
-                payload,
-                fua,
-            };
-        }
-        (RequestKind::WriteZeroes { may_unmap: true }, _) => DiscardKind::ZeroesMayUnmap,
-        (RequestKind::WriteZeroes { may_unmap: false }, _) => DiscardKind::Zeroes,
-        _ => DiscardKind::Discard,
-    };
-    Effect::Discard {
-        volume,
-        tag,
-        sector,
-        bytes,
-        kind,
     }
 }

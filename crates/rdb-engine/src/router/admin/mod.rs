@@ -249,7 +249,7 @@ impl<P: Payload> Resource<P> {
         }
         self.close_epoch();
         self.send_barrier();
-        let last = self.net.log.epoch.wrapping_sub(1);
+        let last = self.net.log.epoch().wrapping_sub(1);
         if self.net.log.is_settled(last) {
             return true;
         }

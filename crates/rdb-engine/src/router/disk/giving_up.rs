@@ -3,7 +3,6 @@
 use alloc::format;
 
 use crate::config::OnIoError;
-use crate::copies::Here;
 use crate::disk::slot::LastRecords;
 use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
@@ -86,7 +85,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume(nr);
         let mut requests = self.requests.iter().map(|(_, request)| request);
         let mut fails =
-            || requests.any(|r| r.volume == nr && !r.completed && r.copies.here == Here::Failed);
+            || requests.any(|r| r.volume() == nr && !r.is_completed() && r.has_failed_here());
         if volume.passed_on && (volume.bits_set() > 0 || fails()) {
             DiskState::Inconsistent
         } else {

@@ -198,7 +198,7 @@ impl<P: Payload> Resource<P> {
             && self.net.log.keys().any(|key| {
                 self.requests
                     .get(key)
-                    .is_some_and(|r| r.volume == nr && r.span.overlaps(span))
+                    .is_some_and(|r| r.volume() == nr && r.span().overlaps(span))
             })
     }
 
