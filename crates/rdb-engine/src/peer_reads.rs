@@ -40,8 +40,9 @@ pub(crate) struct PeerReads {
     due: VecDeque<BlockedRead>,
     /// Bytes of those that are being read or wait for an overlapping write.
     under_way: u64,
-    /// Those that are due are being looked at.
-    continuing: bool,
+    /// Those that are due are being looked at. Set when that begins, cleared when none may begin. Without it one that is refused
+    /// would look at the next from within.
+    looking: bool,
 }
 
 impl PeerReads {
@@ -55,24 +56,23 @@ impl PeerReads {
         self.due.push_back(read);
     }
 
-    /// Whether those that are due are to be looked at, one after the other: not if that is being done.
+    /// Whether those that are due are to be looked at, one after the other, until [`PeerReads::next`] has none: not if that is being
+    /// done.
     pub(crate) fn begin_to_look(&mut self) -> bool {
-        !core::mem::replace(&mut self.continuing, true)
+        !core::mem::replace(&mut self.looking, true)
     }
 
-    pub(crate) fn have_looked(&mut self) {
-        self.continuing = false;
-    }
-
-    /// The next one that begins, if it may: there is room beside those that are under way, or all are refused.
+    /// The next one that begins, if it may: there is room beside those that are under way, or all are refused. When there is none,
+    /// the look is over.
     pub(crate) fn next(&mut self, refused: bool, most: u64) -> Option<BlockedRead> {
-        let &read = self.due.front()?;
-        if !refused && !self.has_room(read.span.bytes, most) {
-            return None;
+        let next = self.due.front().copied();
+        let next = next.filter(|read| refused || self.has_room(read.span.bytes, most));
+        self.looking = next.is_some();
+        if let Some(read) = next {
+            self.due.pop_front();
+            self.under_way += cost(read.span.bytes);
         }
-        self.due.pop_front();
-        self.under_way += cost(read.span.bytes);
-        Some(read)
+        next
     }
 
     fn has_room(&self, bytes: u32, most: u64) -> bool {
@@ -91,12 +91,13 @@ impl PeerReads {
     }
 
     /// # Panics
-    /// If reads wait and nothing is under way whose end lets them go on.
+    /// If reads wait and nothing is under way whose end lets them go on, or nobody looks at them any more.
     pub(crate) fn check(&self) {
         assert!(
             self.due.is_empty() || self.under_way > 0,
             "reads of the peer wait for nothing"
         );
+        assert!(!self.looking, "nobody looks any more at reads that are due");
     }
 }
 
@@ -115,6 +116,7 @@ pub(crate) fn under_way_max(max_buffers: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     #[test]
     fn small_reads_cost_the_page_that_they_take() {
@@ -134,5 +136,29 @@ mod tests {
         assert!(!reads.has_room(512, most));
         reads.end(1 << 20);
         assert!(reads.has_room(512, most));
+    }
+
+    #[test]
+    fn they_begin_in_order_as_far_as_there_is_room_or_all_are_refused() {
+        let mut reads = PeerReads::default();
+        for sector in [0, 8, 16] {
+            reads.ask(BlockedRead {
+                span: Span::between(sector, sector + 8),
+                block_id: BlockId::SYNCER,
+                purpose: Purpose::Resync,
+            });
+        }
+        let next = |reads: &mut PeerReads, refused| {
+            assert!(reads.begin_to_look() && !reads.begin_to_look());
+            let begun = core::iter::from_fn(|| reads.next(refused, 4096));
+            let begun = begun.map(|read| read.span.sector).collect::<Vec<_>>();
+            reads.check();
+            begun
+        };
+        assert_eq!(next(&mut reads, false), [0]);
+        assert_eq!(next(&mut reads, false), [], "there is no room");
+        reads.end(4096);
+        assert_eq!(next(&mut reads, false), [8]);
+        assert_eq!(next(&mut reads, true), [16]);
     }
 }

@@ -96,3 +96,33 @@ pub(crate) const UNANSWERED_MAX: u32 = 1 << 16;
 /// How many ranges of a volume may be locked, most of them for blocks of a resync or a verify that the peer has asked
 /// for and not acknowledged. A target's window is `max-buffers` at most.
 pub(crate) const HELD_MAX: usize = 1 << 18;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ConnId;
+
+    #[test]
+    fn a_write_that_fails_is_answered_always_and_one_that_succeeds_as_it_was_asked_for() {
+        let answer = |flags, ok, in_sync| {
+            let asked = Received {
+                volume: VolumeNr(0),
+                session: Session::first(ConnId::FIRST),
+                epoch: 0,
+                span: Span::between(0, 8),
+                block_id: BlockId::from_u64(1),
+                flags,
+                kind: MirrorKind::Write,
+                alone: false,
+            };
+            asked.answer(ok, in_sync, || 7)
+        };
+        let ack = Span::between(0, 8).ack(BlockId::from_u64(1), 7);
+        let (asks, silent) = (DpFlags::SEND_WRITE_ACK, DpFlags::MAY_SET_IN_SYNC);
+        assert_eq!(answer(asks, true, false), Some(Packet::WriteAck(ack)));
+        assert_eq!(answer(asks, true, true), Some(Packet::RsWriteAck(ack)));
+        assert_eq!(answer(asks, false, false), Some(Packet::NegAck(ack)));
+        assert_eq!(answer(silent, true, true), None);
+        assert_eq!(answer(silent, false, false), Some(Packet::NegAck(ack)));
+    }
+}

@@ -214,8 +214,5 @@ impl<P: Payload> Resource<P> {
             };
             self.serve_read(nr, read, None);
         }
-        if let Some(volume) = self.volumes.get_mut(&nr) {
-            volume.peer.peer_reads.have_looked();
-        }
     }
 }
