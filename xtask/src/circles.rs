@@ -2,7 +2,9 @@
 //! through others. What stands in a circle can only be understood, tested and moved as a whole.
 //!
 //! In the engine there is one rule more: what works on the whole resource is below `router`, nothing outside uses it, and no such file
-//! uses another. So the parts that own the state, and the rules, cannot reach for the resource, and are tested by themselves.
+//! uses another. So the parts that own the state, and the rules, cannot reach for the resource, and are tested by themselves. And outside
+//! `router` a structure is either a part, whose fields are all private, or a value, whose fields are all public: a station cannot change a
+//! part but by what the part says can be done to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -42,23 +44,67 @@ pub(crate) fn check() -> Result<()> {
     if let Some((file, used)) = part_with_the_whole(&all_uses(&source)?) {
         bail!("rdb-engine: {file} uses {used}, which has to do with the whole resource");
     }
+    let mut texts = BTreeMap::new();
+    read(&source, "", &mut texts)?;
+    texts.retain(|file, _| !is_below_whole(file));
+    for (file, text) in &texts {
+        if let Some(name) = neither_part_nor_value(text) {
+            bail!(
+                "rdb-engine: {file}: {name} has private fields and others: it is neither a part nor a value"
+            );
+        }
+        if file != "lib" && text.contains("impl<P: Payload> Resource<P>") {
+            bail!("rdb-engine: {file} has methods of the resource, which belong below {WHOLE}");
+        }
+    }
     Ok(())
+}
+
+/// A structure that is neither a part nor a value: its fields are not all private, and not all public.
+fn neither_part_nor_value(text: &str) -> Option<&str> {
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let words = line
+            .split_whitespace()
+            .skip_while(|word| word.starts_with("pub"));
+        let is_structure =
+            !line.starts_with(' ') && line.ends_with('{') && words.clone().next() == Some("struct");
+        if !is_structure {
+            continue;
+        }
+        let fields = lines.by_ref().take_while(|line| *line != "}");
+        let fields = fields.filter(|line| line.starts_with("    ") && !line.starts_with("     "));
+        let fields = fields
+            .map(str::trim)
+            .filter(|field| field.starts_with(|c: char| c == '_' || c.is_ascii_lowercase()));
+        let (public, others): (Vec<_>, Vec<_>) =
+            fields.partition(|field| field.starts_with("pub "));
+        let hidden = others
+            .iter()
+            .filter(|field| !field.starts_with("pub("))
+            .count();
+        if hidden < others.len() || !public.is_empty() && hidden > 0 {
+            return words.map(|word| word.trim_end_matches('{')).nth(1);
+        }
+    }
+    None
 }
 
 /// Where the engine's resource is, and below it what works on the whole of it.
 const WHOLE: &str = "router";
 
+fn is_below_whole(file: &str) -> bool {
+    file.strip_prefix(WHOLE)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
 /// A file, and one that it uses though that one works on the whole resource, or is the resource and it is no station of it.
 fn part_with_the_whole(uses: &Uses) -> Option<(&str, &str)> {
-    let is_below = |file: &str| {
-        file.strip_prefix(WHOLE)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-    };
     let is_station = |file: &str| uses.get(file).is_some_and(|used| used.contains(WHOLE));
     uses.iter().find_map(|(file, used)| {
-        let is_wrong = |used: &&String| match is_below(file) {
+        let is_wrong = |used: &&String| match is_below_whole(file) {
             true => is_station(used),
-            false => is_below(used),
+            false => is_below_whole(used),
         };
         Some((file.as_str(), used.iter().find(is_wrong)?.as_str()))
     })
@@ -248,6 +294,27 @@ mod tests {
             "use crate::router::Resource;\nuse crate::router::limits::LIMIT;\n",
         );
         assert_eq!(found(), None);
+    }
+
+    #[test]
+    fn a_structure_is_a_part_or_a_value() {
+        for right in [
+            "pub(crate) struct Part {\n    /// pub this\n    own: u32,\n    more: Map<\n        u32,\n    >,\n}\n",
+            "pub struct Value<P> {\n    pub what: u32,\n    pub r#where: P,\n}\n",
+            "pub(crate) struct Unit;\npub(crate) struct Id(pub(crate) u32);\n",
+        ] {
+            assert_eq!(neither_part_nor_value(right), None);
+        }
+        for fields in [
+            "pub what: u32,\n    own: u32",
+            "pub(crate) what: u32",
+            "own: u32,\n    pub(super) what: u32",
+        ] {
+            let text = format!(
+                "struct Right {{\n    own: u32,\n}}\n\npub(crate) struct Wrong {{\n    {fields},\n}}\n"
+            );
+            assert_eq!(neither_part_nor_value(&text), Some("Wrong"), "{fields}");
+        }
     }
 
     #[test]

@@ -364,7 +364,7 @@ mod tests {
         for (alone, says) in [(false, WroteAlone::Nothing), (true, WroteAlone::Unknown)] {
             let mut record = written();
             record.start_source(8, true);
-            assert!(record.promote(alone).current.has_primary_bit());
+            assert!(record.promote(!alone).current.has_primary_bit());
             assert_eq!(record.wrote_alone(), says);
         }
     }
