@@ -15,7 +15,7 @@ use crate::net::told_of::ToldOf;
 use crate::net::{Agreed, Link, Pings};
 use crate::state::ConnState;
 use crate::transfer_log::{MirrorEpochs, TransferLog};
-use crate::trouble::Troubled;
+use crate::trouble::Troubles;
 
 /// The resource's connection.
 pub(super) struct Connection<P> {
@@ -31,11 +31,8 @@ pub(super) struct Connection<P> {
     pub(super) agreed: Agreed,
     /// The digests of data in both directions.
     pub(super) integrity: Integrity,
-    /// Why there is no connection, unless there is one.
-    pub(super) trouble: Option<Troubled>,
-    /// The last conflict of the nodes' data, or users, that a handshake came to. Set by it, cleared by one that ends well: a new
-    /// attempt of one node's administrator solves none. Without it `status` forgets a split brain as soon as nobody answers.
-    pub(super) conflict: Option<Troubled>,
+    /// What is, or was, in the way of it.
+    pub(super) troubles: Troubles,
     /// How often the nodes have met, and to what purpose.
     pub(super) meetings: Meetings,
     /// The answer to a peer that goes on alone (L49).
@@ -84,8 +81,7 @@ impl<P> Connection<P> {
             patience: Patience::default(),
             deferred: Deferred::default(),
             integrity: Integrity::default(),
-            trouble: None,
-            conflict: None,
+            troubles: Troubles::default(),
             fence: Fence::default(),
             peer_settings: None,
             comparison: Comparison::default(),

@@ -14,19 +14,12 @@ use crate::rules::resync_reason::Limit;
 use crate::rules::trouble::Trouble;
 use crate::state::{ConnState, DiskState, Role, VolumeState};
 use crate::status::{DiskTrouble, LinkTrouble};
-use crate::trouble::{DiskLost, Troubled};
+use crate::trouble::DiskLost;
 
 impl<P: Payload> Resource<P> {
     /// Remembers why there is no connection, unless more is known already.
     pub(super) fn trouble(&mut self, kind: Trouble, text: impl Into<String>) {
-        let known = self.net.trouble.as_ref();
-        let Some(trouble) = Troubled::after(known, kind, text.into(), self.now) else {
-            return;
-        };
-        if kind.is_conflict() {
-            self.net.conflict = Some(trouble.clone());
-        }
-        self.net.trouble = Some(trouble);
+        self.net.troubles.note(kind, text.into(), self.now);
     }
 
     /// The same for a connection that breaks: what was said of it in this event says why.
@@ -56,17 +49,14 @@ impl<P: Payload> Resource<P> {
         if !self.net.link.is_pairing() {
             return;
         }
-        let known = self.net.trouble.as_ref();
-        let known = known.filter(|known| known.is(Trouble::OwnAddress));
         match hindrance {
             None => {
-                if known.is_some() {
+                if self.net.troubles.end(Trouble::OwnAddress) {
                     self.log(Level::Info, "the own address can be used now");
-                    self.net.trouble = None;
                 }
             }
             Some(Hindrance::OwnAddress { reason }) => {
-                if !known.is_some_and(|known| known.says(&reason)) {
+                if !self.net.troubles.says(Trouble::OwnAddress, &reason) {
                     let connect_int = self.net.options.as_ref().map_or(10, |o| o.connect_int_s);
                     let text =
                         format!("cannot connect: {reason}; trying again every {connect_int} s");
@@ -80,16 +70,13 @@ impl<P: Payload> Resource<P> {
 
     /// There is a pair, so there was a way to it.
     pub(super) fn own_address_serves(&mut self) {
-        self.net
-            .trouble
-            .take_if(|known| known.is(Trouble::OwnAddress));
+        self.net.troubles.end(Trouble::OwnAddress);
     }
 
     /// A state has changed: what it makes of what is remembered.
     pub(super) fn note_trouble(&mut self, nr: VolumeNr, old: VolumeState, new: VolumeState) {
         if new.conn >= ConnState::Connected {
-            self.net.trouble = None;
-            self.net.conflict = None;
+            self.net.troubles.clear();
             self.net.link.bear_fruit();
         }
         let since = self.now;
@@ -141,17 +128,17 @@ impl<P: Payload> Resource<P> {
 
     /// Why there is no connection; or why there would be none again, if it were lost.
     pub(super) fn link_trouble(&self, now: Time) -> Option<LinkTrouble> {
-        let trouble = Troubled::told(self.net.trouble.as_ref(), self.net.conflict.as_ref());
+        let trouble = self.net.troubles.told(now);
         let settings = self.net.peer_settings.as_ref();
         let difference = settings.and_then(PeerSettings::difference);
-        if let (None, Some((difference, since))) = (trouble, difference) {
+        if let (None, Some((difference, since))) = (&trouble, difference) {
             return Some(LinkTrouble {
                 kind: Trouble::Settings,
                 text: format!("the next connection will be refused: different {difference}"),
                 for_ms: now.ms_since(*since),
             });
         }
-        Some(trouble?.status(now))
+        trouble
     }
 
     /// Why the disk of a volume is not UpToDate.

@@ -7,57 +7,71 @@ use crate::rules::disk_reason::Lost;
 use crate::rules::trouble::Trouble;
 use crate::status::LinkTrouble;
 
-/// What is in the way of the connection.
+/// What is, or was, in the way of the connection.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles {
+    /// Why there is no connection. Cleared by one that comes to something, and by an administrator who connects.
+    last: Option<Troubled>,
+    /// The last conflict of the nodes' data, or users, that a handshake came to. Set by it, cleared by one that ends well: a new
+    /// attempt of one node's administrator solves none. Without it `status` forgets a split brain as soon as nobody answers.
+    conflict: Option<Troubled>,
+}
+
 #[derive(Debug, Clone)]
-pub(crate) struct Troubled {
+struct Troubled {
     kind: Trouble,
     text: String,
     /// When it was first of this kind, whatever was said of it since.
     since: Time,
 }
 
-impl Troubled {
-    /// This is in the way now. Nothing if `known` says more.
-    pub(crate) fn after(
-        known: Option<&Troubled>,
-        kind: Trouble,
-        text: String,
-        now: Time,
-    ) -> Option<Troubled> {
-        let old = known.map(|known| known.kind);
-        let same = known.filter(|known| known.kind == kind);
-        let since = same.map_or(now, |known| known.since);
-        kind.replaces(old).then_some(Troubled { kind, text, since })
-    }
-
-    /// What of the last trouble and the last conflict is told.
-    pub(crate) fn told<'a>(
-        trouble: Option<&'a Troubled>,
-        conflict: Option<&'a Troubled>,
-    ) -> Option<&'a Troubled> {
-        match trouble {
-            Some(trouble) if !trouble.kind.is_told_after_conflict() => Some(trouble),
-            trouble => conflict.or(trouble),
+impl Troubles {
+    /// This is in the way now, if nothing is known that says more.
+    pub(crate) fn note(&mut self, kind: Trouble, text: String, now: Time) {
+        if !kind.replaces(self.last.as_ref().map(|last| last.kind)) {
+            return;
         }
-    }
-
-    /// Whether it is of this kind.
-    pub(crate) fn is(&self, kind: Trouble) -> bool {
-        self.kind == kind
-    }
-
-    /// Whether that was said of it last.
-    pub(crate) fn says(&self, text: &str) -> bool {
-        self.text == text
-    }
-
-    /// As operators see it.
-    pub(crate) fn status(&self, now: Time) -> LinkTrouble {
-        LinkTrouble {
-            kind: self.kind,
-            text: self.text.clone(),
-            for_ms: now.ms_since(self.since),
+        let same = self.last.as_ref().filter(|last| last.kind == kind);
+        let since = same.map_or(now, |last| last.since);
+        let trouble = Troubled { kind, text, since };
+        if kind.is_conflict() {
+            self.conflict = Some(trouble.clone());
         }
+        self.last = Some(trouble);
+    }
+
+    /// An administrator connects: what was in the way of the last connection need not be in that of this one.
+    pub(crate) fn forget_last(&mut self) {
+        self.last = None;
+    }
+
+    /// The connection has come to something.
+    pub(crate) fn clear(&mut self) {
+        *self = Troubles::default();
+    }
+
+    /// This is not in the way any more. Says whether it was.
+    pub(crate) fn end(&mut self, kind: Trouble) -> bool {
+        self.last.take_if(|last| last.kind == kind).is_some()
+    }
+
+    /// Whether that was said last, of this kind.
+    pub(crate) fn says(&self, kind: Trouble, text: &str) -> bool {
+        let last = self.last.as_ref();
+        last.is_some_and(|last| last.kind == kind && last.text == text)
+    }
+
+    /// What operators are told, of the last trouble and the last conflict.
+    pub(crate) fn told(&self, now: Time) -> Option<LinkTrouble> {
+        let told = match &self.last {
+            Some(last) if !last.kind.is_told_after_conflict() => last,
+            last => self.conflict.as_ref().or(last.as_ref())?,
+        };
+        Some(LinkTrouble {
+            kind: told.kind,
+            text: told.text.clone(),
+            for_ms: now.ms_since(told.since),
+        })
     }
 }
 
@@ -109,36 +123,49 @@ impl DiskLost {
 mod tests {
     use super::*;
 
-    fn after(known: Option<&Troubled>, kind: Trouble, at: u64) -> Option<Troubled> {
-        Troubled::after(known, kind, "".into(), Time(0).plus_ms(at))
+    /// What is told at the twentieth millisecond after these, each with its time.
+    fn told(noted: &[(Trouble, u64)]) -> Option<(Trouble, u64)> {
+        let mut troubles = Troubles::default();
+        for &(kind, at) in noted {
+            troubles.note(kind, "".into(), Time(0).plus_ms(at));
+        }
+        let told = troubles.told(Time(0).plus_ms(20));
+        told.map(|told| (told.kind, told.for_ms))
     }
 
     #[test]
     fn trouble_of_one_kind_lasts_from_its_first_word_on() {
-        let first = after(None, Trouble::Lost, 1);
-        let again = after(first.as_ref(), Trouble::Lost, 5).unwrap();
-        let now = Time(0).plus_ms(11);
-        assert_eq!(again.status(now).for_ms, 10);
-        assert!(after(Some(&again), Trouble::NoAnswer, 6).is_none());
-        let other = after(Some(&again), Trouble::Secret, 6).unwrap();
-        assert_eq!(other.status(now).for_ms, 5);
+        use Trouble::{Lost, NoAnswer, Secret};
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&[(Lost, 10), (Lost, 15)]), Some((Lost, 10)));
+        assert_eq!(told(&[(Lost, 10), (NoAnswer, 15)]), Some((Lost, 10)));
+        assert_eq!(told(&[(Lost, 10), (Secret, 15)]), Some((Secret, 5)));
     }
 
     #[test]
-    fn a_conflict_is_told_before_what_says_less() {
-        let conflict = after(None, Trouble::SplitBrain, 0);
-        let (lost, secret) = (
-            after(None, Trouble::Lost, 1),
-            after(None, Trouble::Secret, 1),
-        );
-        let told = |trouble: &Option<Troubled>| {
-            let told = Troubled::told(trouble.as_ref(), conflict.as_ref());
-            told.map(|told| told.kind)
-        };
-        assert_eq!(told(&None), Some(Trouble::SplitBrain));
-        assert_eq!(told(&lost), Some(Trouble::SplitBrain));
-        assert_eq!(told(&secret), Some(Trouble::Secret));
-        assert!(Troubled::told(lost.as_ref(), None).is_some_and(|told| told.is(Trouble::Lost)));
+    fn a_conflict_is_told_before_what_says_less_until_the_nodes_have_met() {
+        use Trouble::{Lost, Secret, SplitBrain};
+        let mut troubles = Troubles::default();
+        let kind = |troubles: &Troubles| troubles.told(Time(0)).map(|told| told.kind);
+        troubles.note(SplitBrain, "".into(), Time(0));
+        troubles.forget_last();
+        assert_eq!(kind(&troubles), Some(SplitBrain));
+        troubles.note(Lost, "".into(), Time(0));
+        assert_eq!(kind(&troubles), Some(SplitBrain));
+        troubles.note(Secret, "".into(), Time(0));
+        assert_eq!(kind(&troubles), Some(Secret));
+        troubles.clear();
+        assert_eq!(kind(&troubles), None);
+    }
+
+    #[test]
+    fn what_ends_was_said_last() {
+        let (kind, mut troubles) = (Trouble::OwnAddress, Troubles::default());
+        assert!(!troubles.end(kind));
+        troubles.note(kind, "no such address".into(), Time(0));
+        assert!(troubles.says(kind, "no such address") && !troubles.says(kind, "in use"));
+        assert!(!troubles.end(Trouble::Lost) && troubles.end(kind));
+        assert!(!troubles.says(kind, "no such address"));
     }
 
     #[test]

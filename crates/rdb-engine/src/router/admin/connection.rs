@@ -39,7 +39,7 @@ impl<P: Payload> Resource<P> {
         }
         self.net.options = Some(options);
         self.net.attempt.order(discard_my_data, tentative);
-        self.net.trouble = None;
+        self.net.troubles.forget_last();
         for volume in self.volumes.values_mut() {
             volume.peer.traffic.begin_anew();
         }
