@@ -439,6 +439,11 @@ impl Disk {
         }
     }
 
+    /// Operations that were to fail and have not come do not fail any more.
+    pub(crate) fn forget_failures(&mut self) {
+        (self.fail_reads, self.fail_writes, self.fail_meta) = (0, 0, 0);
+    }
+
     /// Every fault of this disk ends.
     pub fn repair(&mut self) {
         (self.fail_reads, self.fail_writes, self.fail_meta) = (0, 0, 0);

@@ -287,6 +287,15 @@ impl Run<'_> {
         for world in self.worlds.iter_mut().filter(|w| !w.is_link_whole()) {
             world.heal();
         }
+        // (Or a disk that fails when it is next used, perhaps after the end of this incident.)
+        for disk in self
+            .worlds
+            .iter_mut()
+            .flat_map(|w| &mut w.nodes)
+            .flat_map(|n| &mut n.disks)
+        {
+            disk.forget_failures();
+        }
         let end = self.worlds[0].now.plus_ms(SETTLE_MS);
         loop {
             let now = self.worlds[0].now;
