@@ -553,7 +553,7 @@ impl Node {
             };
             // It may be there no more.
             let status = self.resource_status(&target).await;
-            if status.is_ok_and(|status| status.connection != ConnState::StandAlone) {
+            if status.is_ok_and(|status| status.connection.state != ConnState::StandAlone) {
                 found.push((target.name, known));
             }
         }
