@@ -11,9 +11,9 @@ pub(crate) const EXIT_COMMUNICATION: u8 = 20;
 
 /// Something is being done that must not end half way because nobody can be told of it. Set by [`work_has_begun`], never cleared.
 static AT_WORK: AtomicBool = AtomicBool::new(false);
-/// Something could not be told meanwhile. Set by [`print`]; [`exit_code`] makes the exit status of it.
+/// Something could not be told meanwhile. Set by [`print()`]; [`exit_code`] makes the exit status of it.
 static UNTOLD: AtomicBool = AtomicBool::new(false);
-/// Nobody reads any more. Set by [`print`]; whatever follows is not written.
+/// Nobody reads any more. Set by [`print()`]; whatever follows is not written.
 static UNREAD: AtomicBool = AtomicBool::new(false);
 
 /// From now on a standard output that takes nothing does not end the program: steps would be left undone.
