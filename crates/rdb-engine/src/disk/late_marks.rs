@@ -36,14 +36,24 @@ impl LateMarks {
         bitmap.set_sectors(sector, end - sector);
     }
 
-    /// Blocks of these sectors are marked or cleared for another reason.
+    /// Blocks of these sectors are marked for another reason.
     pub(crate) fn forget(&mut self, sector: u64, end: u64) {
         while let Some(block) = self.next_of(sector, end) {
             self.blocks.remove(&block);
         }
     }
 
-    /// So are perhaps all blocks.
+    /// Blocks of these sectors may have been cleared for another reason; one of which only a part was given has kept its mark.
+    pub(crate) fn forget_cleared(&mut self, bitmap: &Bitmap, sector: u64, end: u64) {
+        let known = self.blocks.range(touched(sector, end));
+        let cleared = known.map(|(&block, _)| block);
+        let cleared: Vec<u64> = cleared.filter(|&block| !bitmap.test_bit(block)).collect();
+        for block in cleared {
+            self.blocks.remove(&block);
+        }
+    }
+
+    /// All blocks are marked or cleared for another reason, or may be.
     pub(crate) fn forget_all(&mut self) {
         self.blocks.clear();
     }

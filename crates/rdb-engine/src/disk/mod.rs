@@ -207,8 +207,10 @@ impl Disk {
 
     /// These blocks are equal on both disks now. Says whether one was marked.
     pub(crate) fn clear_marks(&mut self, span: Span) -> bool {
-        self.late_marks.forget(span.sector, span.end());
-        self.bitmap.clear_sectors(span.sector, span.sectors()) > 0
+        let cleared = self.bitmap.clear_sectors(span.sector, span.sectors()) > 0;
+        self.late_marks
+            .forget_cleared(&self.bitmap, span.sector, span.end());
+        cleared
     }
 
     /// The device has another size. `set_new`: new space is out of sync.

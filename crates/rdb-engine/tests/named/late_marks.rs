@@ -3,7 +3,7 @@
 use rdb_engine::config::{NetOptions, OnIoError, Protocol};
 use rdb_engine::state::{ConnState, DiskState, Fencing, Role};
 use rdb_sim::World;
-use replica_proto::{BlockId, Socket};
+use replica_proto::{BlockId, DpFlags, Packet, Socket, StateChange, StateWord};
 
 use crate::lone::Lone;
 
@@ -128,6 +128,57 @@ fn what_is_written_again_late_proves_nothing() {
     is_back(&mut lone);
     lose_amid_writes(&mut lone);
     assert_eq!(marks(&lone), 1);
+}
+
+/// While a verify runs the writer says with each write that it may be called in sync, which goes by whole blocks.
+#[test]
+fn parts_of_a_block_that_are_written_again_during_a_verify_clear_its_mark() {
+    let options = NetOptions {
+        verify_alg: "md5".to_owned(),
+        ..NetOptions::default()
+    };
+    let mut lone = Lone::with(7, options);
+    lone.sync.verify_alg = "md5".parse().unwrap();
+    lone.role = Role::Primary;
+    is_back(&mut lone);
+    lose_amid_writes(&mut lone);
+    is_back(&mut lone);
+    let (conn, verify_s) = (4, 18); // the field of the connection in a state word, and VerifyS
+    lone.give(Packet::StateChgReq(StateChange {
+        mask: StateWord(0x1f << conn),
+        val: StateWord(verify_s << conn),
+    }));
+    lone.pump();
+    assert_eq!(lone.conn(), ConnState::VerifyT);
+    for (sector, sectors, left) in [(80, 3, 1), (83, 5, 0)] {
+        let Packet::Data(mut header) = lone.data(sector, BlockId::from_u64(sector)) else {
+            panic!("a write")
+        };
+        header.flags |= DpFlags::MAY_SET_IN_SYNC;
+        lone.give_data(Packet::Data(header), vec![9; sectors * 512]);
+        lone.pump();
+        assert_eq!(marks(&lone), left);
+    }
+}
+
+/// Marked once more while it is marked as late: the peer's bitmap has it, too.
+#[test]
+fn a_mark_that_another_reason_is_found_for_stays() {
+    let mut lone = left_late(8);
+    is_back(&mut lone);
+    lone.disk = DiskState::Diskless;
+    let diskless = lone.state(ConnState::Connected, DiskState::UpToDate);
+    lone.give(diskless);
+    lone.pump();
+    writes(&mut lone, 80, 1);
+    lone.lose(Socket::Data, 104);
+    lone.pump();
+    let ids = lone.w.gi(0);
+    lone.uuids = ids;
+    lone.disk = DiskState::UpToDate;
+    is_back(&mut lone);
+    writes(&mut lone, 80, 8);
+    assert_eq!(marks(&lone), 1, "it is not ours to clear");
 }
 
 #[test]
