@@ -44,7 +44,8 @@ impl<P: Payload> Resource<P> {
         for who in self.disk_mut(nr).gate_mut().commit(transaction) {
             self.pass_gate(who);
         }
-        let disk = self.volume_mut(nr).disk.get_mut();
+        // (One of them may have had the disk closed: nothing is queued for it then.)
+        let disk = self.volume_mut(nr).disk.open_mut();
         if disk.is_some_and(Disk::queue_collected) {
             self.md_pump(nr);
         }
