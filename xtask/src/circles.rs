@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 /// The crates without a circle.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "rdb-config",
     "rdb-control",
     "rdb-doctor",
@@ -21,6 +21,7 @@ const CRATES: [&str; 11] = [
     "rdb-meta",
     "rdb-runtime",
     "rdb-sim",
+    "rdb-watch",
     "rdbadm",
     "rdbd",
     "rdbmon",

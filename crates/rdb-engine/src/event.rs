@@ -32,7 +32,7 @@ pub enum Event<P> {
         tag: IoTag,
         result: Result<Option<P>, DiskError>,
     },
-    /// A `MetaRead` (with its bytes), `MetaWrite` or `MetaFlush` ended.
+    /// A `MetaRead` (with its bytes) or `MetaWrite` ended.
     MetaDone {
         tag: IoTag,
         result: Result<Vec<u8>, DiskError>,

@@ -3,8 +3,9 @@
 /// The traffic with the peer of a volume.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
-    /// Sectors sent and received, for the status file. An attach and `connect` begin anew.
+    /// Sectors sent, for the status file. An attach and `connect` begin anew.
     sent: u64,
+    /// Sectors received, likewise.
     received: u64,
     /// Answers awaited from the peer; a lost connection forgets them.
     pending: u32,

@@ -200,7 +200,7 @@ impl Admin {
     }
 
     /// The peer is about to be asked to part in this way.
-    pub(crate) fn part(&mut self, how: Parting) {
+    pub(crate) fn will_part(&mut self, how: Parting) {
         if let Some(op) = &mut self.current {
             op.parting = how;
         }
@@ -236,7 +236,7 @@ impl Admin {
     }
 
     /// This forced disconnect has taken the connection from under other commands.
-    pub(crate) fn leave(&mut self, id: AdminId) {
+    pub(crate) fn await_the_end(&mut self, id: AdminId) {
         self.leaving.push(id);
     }
 

@@ -110,10 +110,10 @@ impl Promotion {
         };
         let by_force = facts.force && refusal == StateError::PrimaryNop;
         let (fence, next) = match after_fencing(&facts.state, facts.away, facts.fenced, by_force) {
-            promotion::Fenced::Refused => (self.fence, Next::Refused(refusal)),
-            promotion::Fenced::AsksAgain => (Fencing::NotAsked, Next::Again),
-            promotion::Fenced::GoesOn => (Fencing::Fenced, Next::Again),
-            promotion::Fenced::ByForce => (Fencing::Forced, Next::AgainBesideThePeer),
+            promotion::AfterFencing::Refused => (self.fence, Next::Refused(refusal)),
+            promotion::AfterFencing::AsksAgain => (Fencing::NotAsked, Next::Again),
+            promotion::AfterFencing::GoesOn => (Fencing::Fenced, Next::Again),
+            promotion::AfterFencing::ByForce => (Fencing::Forced, Next::AgainBesideThePeer),
         };
         self.fence = fence;
         Some(next)

@@ -32,7 +32,7 @@ pub(crate) enum Stage {
     Detaching,
     /// The connection is on its way to StandAlone.
     Leaving,
-    /// The attach module ends it.
+    /// The attach ends it (`router/disk/attach.rs`).
     Attaching,
 }
 

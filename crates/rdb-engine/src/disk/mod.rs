@@ -184,8 +184,8 @@ impl Disk {
         self.late_marks.mark(&mut self.bitmap, sector, end);
     }
 
-    /// (L56) These sectors have been written again. Returns the blocks that are equal on both disks by that.
-    pub(crate) fn written_again(&mut self, span: Span) -> Vec<u64> {
+    /// (L56) A Primary with a good disk has written these sectors. Returns the blocks that are equal on both disks by that.
+    pub(crate) fn mirrored(&mut self, span: Span) -> Vec<u64> {
         self.late_marks.written_again(span.sector, span.end())
     }
 

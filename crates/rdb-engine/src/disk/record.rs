@@ -47,12 +47,7 @@ impl Record {
     }
 
     fn set_ids(&mut self, ids: GenerationIds) {
-        let before = self.ids();
-        self.dirty |= before != ids;
-        if before.bitmap != ids.bitmap {
-            self.superblock.note = 0; // (it was of the one before, which may come again)
-        }
-        self.superblock.uuids = ids.bits();
+        self.change_names(|names| names.set_ids(ids));
     }
 
     fn change_ids(&mut self, change: impl FnOnce(&mut GenerationIds)) -> GenerationIds {
@@ -129,11 +124,13 @@ impl Record {
     }
 
     fn change_names<R>(&mut self, change: impl FnOnce(&mut Names) -> R) -> R {
-        let mut names = self.names();
+        let before = self.names();
+        let mut names = before;
         let result = change(&mut names);
-        self.set_ids(names.ids);
-        if self.wrote_alone() != names.alone {
-            self.note_alone(names.alone);
+        self.dirty |= names != before;
+        self.superblock.uuids = names.ids.bits();
+        if names.alone != before.alone || names.ids.bitmap != before.ids.bitmap {
+            self.superblock.note = names.alone.to_note(names.ids.bitmap);
         }
         result
     }
@@ -145,13 +142,6 @@ impl Record {
 
     pub(crate) fn wrote_alone(&self) -> WroteAlone {
         WroteAlone::from_note(self.superblock.note, self.ids().bitmap)
-    }
-
-    /// Notes it beside the bitmap UUID.
-    fn note_alone(&mut self, alone: WroteAlone) {
-        let note = alone.to_note(self.ids().bitmap);
-        self.dirty |= self.superblock.note != note;
-        self.superblock.note = note;
     }
 
     /// [`Names::new_current`].

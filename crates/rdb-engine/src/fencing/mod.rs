@@ -14,7 +14,8 @@ pub(crate) struct Fence {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Running {
     id: HandlerId,
-    /// [`Meetings::count`](crate::net::meetings::Meetings::count) when it began: what a handler says of a peer that may have come back since is of no use.
+    /// [`Meetings::count`](crate::net::meetings::Meetings::count) when it began: what a handler says of a peer that may have come
+    /// back since is of no use.
     connects: u32,
     /// The peer is there, without a disk: what is asked for is only whether this node may go on with its own (L54).
     beside_diskless: bool,

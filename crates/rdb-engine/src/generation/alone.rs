@@ -48,8 +48,8 @@ impl WroteAlone {
     }
 }
 
-/// All that a record says of names: the slots, and the note beside the bitmap UUID. What begins, moves and ends a generation on the own
-/// disk goes through here, in the engine's record and in the model of two nodes alike.
+/// All that a record says of names: the slots, and the note beside the bitmap UUID. What begins a generation on the own
+/// disk, and what notes a write alone, goes through here, in the engine's record and in the model of two nodes alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Names {
     /// The slots.

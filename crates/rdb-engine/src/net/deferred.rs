@@ -7,7 +7,7 @@ use replica_proto::Packet;
 use crate::ids::{SendTag, VolumeNr};
 
 /// Answers without a payload that may wait. A right peer asks for some ten: sizes and states.
-pub(crate) const ANSWERS_MAX: u32 = 1024;
+pub(crate) const DEFERRED_ANSWERS_MAX: u32 = 1024;
 
 /// A packet that waits, with its payload.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl<P> Deferred<P> {
 
     /// Whether more answers wait than a right peer asks for.
     pub(crate) fn is_too_much(&self) -> bool {
-        self.answers > ANSWERS_MAX
+        self.answers > DEFERRED_ANSWERS_MAX
     }
 
     /// Takes all that waits, in order.

@@ -35,8 +35,8 @@ impl Meetings {
         self.count = self.count.wrapping_add(1);
     }
 
-    /// They are out.
-    pub(crate) fn is_up(&mut self, now: Time) {
+    /// Our parameters are out: the connection is up.
+    pub(crate) fn came_up(&mut self, now: Time) {
         self.up_since = Some(now);
     }
 
@@ -77,7 +77,7 @@ mod tests {
         let now = Time(0).plus_ms(10_000);
         assert_eq!(meetings.pause(now, 10), Some((1000, false)), "never up");
         meetings.meet();
-        meetings.is_up(now);
+        meetings.came_up(now);
         assert_eq!(meetings.pause(now.plus_ms(99), 10), Some((1000, false)));
         assert_eq!(meetings.pause(now.plus_ms(100), 10), None);
         meetings.refuse();

@@ -20,6 +20,6 @@ pub(crate) mod settings;
 pub(crate) mod told_of;
 
 pub(crate) use self::agreed::Agreed;
-pub(crate) use self::deferred::{ANSWERS_MAX, Delayed};
+pub(crate) use self::deferred::{DEFERRED_ANSWERS_MAX, Delayed};
 pub(crate) use self::link::Link;
 pub(crate) use self::pings::{PingWaiter, Pings};

@@ -25,24 +25,24 @@ impl Patience {
         self.requests = false;
     }
 
-    /// Whether the timer for blocks is still to be set.
-    pub(crate) fn awaits_blocks(&self) -> bool {
-        !self.blocks
+    /// A block waits for the peer. Says whether its timer is still to be set.
+    pub(crate) fn begin_to_watch_blocks(&mut self) -> bool {
+        !core::mem::replace(&mut self.blocks, true)
     }
 
-    /// It is set, or has expired.
-    pub(crate) fn watch_blocks(&mut self, set: bool) {
-        self.blocks = set;
+    /// The timer for blocks has expired.
+    pub(crate) fn blocks_timer_expired(&mut self) {
+        self.blocks = false;
     }
 
-    /// Whether the timer for requests is still to be set.
-    pub(crate) fn awaits_requests(&self) -> bool {
-        !self.requests
+    /// A request waits for the peer. Says whether its timer is still to be set.
+    pub(crate) fn begin_to_watch_requests(&mut self) -> bool {
+        !core::mem::replace(&mut self.requests, true)
     }
 
-    /// It is set, or has expired.
-    pub(crate) fn watch_requests(&mut self, set: bool) {
-        self.requests = set;
+    /// The timer for requests has expired.
+    pub(crate) fn requests_timer_expired(&mut self) {
+        self.requests = false;
     }
 
     /// A send has stalled for a whole timeout; says how many more may.

@@ -93,13 +93,13 @@ impl<P: Payload> Resource<P> {
             return false;
         }
         let waited = request.acknowledged(kind, self.now);
-        let late = request.is_in_sync_late();
+        let late = request.is_in_sync_after_completion();
         if let Some(since) = waited {
             self.peer_took(nr, since);
         }
         self.advance_write(key);
         if late {
-            self.late_in_sync(nr, key);
+            self.in_sync_after_completion(nr, key);
         }
         true
     }
@@ -110,12 +110,12 @@ impl<P: Payload> Resource<P> {
     /// writes reach both disks in their order, and the mirror answers in it: one that was sent before is superseded, whatever
     /// became of it, and one that is under way is marked, if it fails, when its answer comes. What must stay is the mark of a
     /// later one that has ended with one copy already.
-    fn late_in_sync(&mut self, nr: VolumeNr, key: RequestKey) {
+    fn in_sync_after_completion(&mut self, nr: VolumeNr, key: RequestKey) {
         let Some(request) = self.requests.get(key) else {
             return;
         };
         let span = request.span();
-        let syncing = self.volume(nr).state.is_syncing();
+        let syncing = self.volume(nr).state.compares_blocks();
         let later = self.net.log.sent_after(key);
         let mut later = later.filter_map(|other| self.requests.get(other));
         let marked =

@@ -8,7 +8,7 @@
 //! | reads of the peer that wait for their turn or for an overlapping write | part of the first | |
 //! | its reads that are under way | a quarter of `max-buffers` a volume, or one (`peer_reads.rs`) | the rest waits, and is forgotten with the connection |
 //! | received epochs whose barrier is not answered | [`EPOCHS_MAX`] | the connection ends |
-//! | answers that wait until a bitmap is sent | [`ANSWERS_MAX`] | the connection ends |
+//! | answers that wait until a bitmap is sent | [`DEFERRED_ANSWERS_MAX`] | the connection ends |
 //! | who waits for an answered ping | one of each kind, for each volume | an older wait becomes the newer one |
 //! | writes that wait for the activity log, or for a slot in it | our requests and mirrored writes that are open | |
 //! | writes that wait for space on a full disk | our I/O in flight | |
@@ -19,7 +19,7 @@
 //! read. The bytes of payloads are the driver's buffers.
 
 use crate::disk::queue::METADATA_MAX;
-use crate::net::ANSWERS_MAX;
+use crate::net::DEFERRED_ANSWERS_MAX;
 use crate::peer_request::{HELD_MAX, UNANSWERED_MAX};
 use crate::router::connection::Connection;
 use crate::router::volume::Volume;
@@ -48,7 +48,7 @@ impl Counts {
         bounded(
             "answers behind a bitmap",
             net.deferred.answers() as usize,
-            ANSWERS_MAX as usize,
+            DEFERRED_ANSWERS_MAX as usize,
         );
         bounded("received epochs", net.epochs.len(), EPOCHS_MAX);
         bounded(

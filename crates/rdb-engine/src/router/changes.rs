@@ -14,7 +14,7 @@ use crate::planted::Bug;
 use crate::router::Resource;
 use crate::rules::packets::Past;
 use crate::rules::record;
-use crate::rules::resync::{self, Target};
+use crate::rules::resync::{self, TargetRecord};
 use crate::rules::serving::stays_open;
 use crate::state::{
     self, Change, ConnState, Context, DiskState, Fencing, ImmediateEffects, Outcome, Role,
@@ -164,8 +164,8 @@ impl<P: Payload> Resource<P> {
         if old.conn != new.conn {
             self.handling.forget_resync(nr);
             match resync::target(old.conn, new.conn) {
-                Some(Target::Unproven) => self.volume_mut(nr).peer.resync.doubt_target(),
-                Some(Target::Proven) => self.target_proven(nr),
+                Some(TargetRecord::Unproven) => self.volume_mut(nr).peer.resync.doubt_target(),
+                Some(TargetRecord::Proven) => self.target_proven(nr),
                 None => {}
             }
         }

@@ -119,7 +119,7 @@ impl<P: Payload> Resource<P> {
         }
         let open = self.requests.iter().filter(|(_, r)| {
             let is_open = r.volume() == nr && !r.is_read() && !r.is_completed();
-            is_open && r.is_there()
+            is_open && r.has_come_there()
         });
         let open: Vec<RequestKey> = open.map(|(key, _)| key).collect();
         for key in open {

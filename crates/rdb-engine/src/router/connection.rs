@@ -61,7 +61,9 @@ pub(super) struct Connection<P> {
     pub(super) epochs_of: Session,
     /// Flushes that wait for the peer's barriers.
     pub(super) flushes_waiting: u32,
+    /// The bitmap that is being sent.
     pub(super) bitmap_out: Option<BitmapOut>,
+    /// The bitmap that is coming.
     pub(super) bitmap_in: Option<BitmapIn>,
     /// What waits until a bitmap is sent.
     pub(super) deferred: Deferred<P>,

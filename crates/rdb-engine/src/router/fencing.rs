@@ -12,7 +12,7 @@ use crate::ids::HandlerId;
 use crate::planted::Bug;
 use crate::router::Resource;
 use crate::rules::fencing::{
-    Heed, Since, Way, fences_again, fences_lost_peer, heed, is_fenced, is_outdated_doubtful,
+    FenceWay, Heed, Since, fences_again, fences_lost_peer, heed, is_fenced, is_outdated_doubtful,
     is_target_doubtful, policy, verdict, way,
 };
 use crate::state::{Change, ConnState, DiskState, Fencing};
@@ -44,7 +44,7 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// (L50) Before our parameters go out.
+    /// (L50) Our parameters are about to go out: a peer that may be UpToDate with them is not known to be Outdated any more.
     pub(super) fn doubt_outdated_peer(&mut self) {
         for nr in self.volume_numbers() {
             let fencing = self.context(nr).fencing;
@@ -64,15 +64,15 @@ impl<P: Payload> Resource<P> {
         }
         let beside_diskless = self.volumes.values().any(|v| v.state.awaits_word());
         match way(self.net.cstate, beside_diskless, self.fence_policy()) {
-            Way::PeerIsThere => return Fenced::No,
-            Way::NothingHere => {
+            FenceWay::PeerIsThere => return Fenced::No,
+            FenceWay::NothingHere => {
                 let text = "Not fencing peer, I'm not even Consistent myself.";
                 self.log(Level::Error, text);
                 self.give_up_fencing();
                 return Fenced::No;
             }
-            Way::NotWanted => return Fenced::Yes,
-            Way::Handler => {}
+            FenceWay::NotWanted => return Fenced::Yes,
+            FenceWay::Handler => {}
         }
         let Some(id) = self.run_handler(Handler::FencePeer, None, Waits::Fence) else {
             let text = "no fence-peer handler is configured: nothing keeps the peer from going on by itself";

@@ -15,7 +15,7 @@ use crate::ids::{RequestKey, VolumeNr};
 use crate::planted::Bug;
 use crate::router::Resource;
 use crate::router::volume::Volume;
-use crate::rules::thaw::{Facts, Owed, Thaw, Way, catches_up, owed, resume, thaw};
+use crate::rules::thaw::{Facts, OwedName, Thaw, ThawWay, catches_up, owed, resume, thaw};
 use crate::state::{self, Change, ConnState, Fencing, VolumeState};
 use crate::write::AppRequest;
 
@@ -105,16 +105,16 @@ impl<P: Payload> Resource<P> {
             return false;
         };
         match why.way(self.can_send_again()) {
-            Way::Alone => {
+            ThawWay::Alone => {
                 self.record_fenced_peer();
                 self.begin_owed_generations();
                 self.settle_transfer_log();
             }
-            Way::Together => {
+            ThawWay::Together => {
                 self.drop_owed_generations();
                 self.send_log_again();
             }
-            Way::Anew => {
+            ThawWay::Anew => {
                 self.log(
                     Level::Warn,
                     "frozen writes cannot be sent again: connecting anew, to sync them",
@@ -224,7 +224,7 @@ impl<P: Payload> Resource<P> {
 
     /// `resume-io`: everything goes on, whatever it waits for.
     pub(super) fn resume(&mut self) {
-        if resume(self.is_up(), self.can_send_again()) == Way::Together {
+        if resume(self.is_up(), self.can_send_again()) == ThawWay::Together {
             self.drop_owed_generations();
             self.send_log_again();
         } else {
@@ -249,9 +249,9 @@ impl<P: Payload> Resource<P> {
             let volume = self.volume(nr);
             let shares = volume.disk.get().is_some_and(may_share_name);
             match owed(volume.has_usable_disk(), shares) {
-                Owed::Begins => self.new_current_uuid(nr, without_peer),
-                Owed::Needless => {}
-                Owed::OfNoDisk => {
+                OwedName::Begins => self.new_current_uuid(nr, without_peer),
+                OwedName::Needless => {}
+                OwedName::OfNoDisk => {
                     let random = self.random();
                     self.volume_mut(nr).exposed.show(Generation::new(random));
                     let text = "Resumed without access to data; please tear down before attempting to re-configure.";

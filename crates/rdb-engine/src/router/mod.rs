@@ -1,4 +1,4 @@
-//! The resource: what it consists of, how an event gets to the function that handles it, and how a state changes.
+//! The resource: what it consists of, how an event gets to the function that handles it, and what is looked at after each event.
 
 mod admin;
 mod admission;
@@ -62,7 +62,8 @@ use crate::write::{AppRequest, key_of};
 ///
 /// Invariants ([`Resource::check`], run after every event in tests and simulation):
 /// - a write is submitted only while its extent is hot *on disk*;
-/// - an out-of-sync bit is cleared only once both copies of the block are known to be written;
+/// - an out-of-sync bit is cleared only once both copies of the block are known to be written (at a mirror once its own is: for the
+///   writer's there are the writer's marks, its transfer log or its activity log);
 /// - an epoch leaves the transfer log when its barrier is acked, or, marked out of sync, when the peer is lost;
 /// - a front-end request is completed exactly once, and not as done while the consequences of a state change wait.
 pub struct Resource<P> {

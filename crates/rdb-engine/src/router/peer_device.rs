@@ -103,6 +103,7 @@ pub(super) struct PeerDevice<P> {
     pub(super) mirror_unflushed: bool,
 
     // ---- what is counted -----------------------------------------------------------------------------------------
+    /// What was sent and received, and which answers are owed.
     pub(super) traffic: Traffic,
 }
 
@@ -135,7 +136,7 @@ impl<P> PeerDevice<P> {
         }
     }
 
-    /// Whether blocks of `start..end` are on their way for a resync, or being compared: users' writes wait for that.
+    /// Whether blocks of these sectors are on their way for a resync, or being compared: users' writes wait for that.
     pub(super) fn awaits_blocks(&self, span: Span) -> bool {
         self.resync.awaits(span) || self.verify.compares(span)
     }

@@ -155,8 +155,8 @@ impl<P: Payload> Resource<P> {
         self.activate_mirrored(key);
     }
 
-    /// A Secondary logs what it writes only if the writer has no disk of its own: then nobody else does (8.6, item 6).
-    /// Of a writer that is lost that is not known any more.
+    /// A Secondary logs what it writes only if the writer has no disk of its own: then nobody else does (8.6, item 6). Whether a
+    /// writer that is lost has one is not known any more: what it wrote is logged, and marked as late (L56).
     pub(super) fn activate_mirrored(&mut self, key: PeerKey) {
         let write = self.peer_writes[key].asked();
         let (nr, span) = (write.volume, write.span);
@@ -235,14 +235,14 @@ impl<P: Payload> Resource<P> {
         if write.session == self.net.session {
             let volume = self.volume_mut(nr);
             volume.peer.answer_given();
-            let syncing = volume.state.is_syncing();
+            let syncing = volume.state.compares_blocks();
             let in_sync = ok && syncing && write.flags.contains(DpFlags::MAY_SET_IN_SYNC);
             let answer = write.answer(ok, in_sync, || volume.peer.next_seq());
             if in_sync {
                 self.set_in_sync(nr, write.span);
             }
             if ok && !write.alone {
-                self.written_again(nr, write.span);
+                self.mirrored(nr, write.span);
             }
             if let Some(answer) = answer {
                 self.send(nr, answer, None);
@@ -267,7 +267,7 @@ impl<P: Payload> Resource<P> {
 
     /// (L56) Of a Primary that has a good disk itself: what it has written again makes no block differ any more. Should one of the two
     /// copies be lost yet, its log or its activity log tells of this write as of any other.
-    fn written_again(&mut self, nr: VolumeNr, span: Span) {
+    fn mirrored(&mut self, nr: VolumeNr, span: Span) {
         let volume = self.volume_mut(nr);
         let (state, size) = (volume.state, volume.size);
         let mirrors = matches!(
@@ -280,7 +280,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = volume.disk.get_mut() else {
             return;
         };
-        for block in disk.written_again(span) {
+        for block in disk.mirrored(span) {
             self.set_in_sync(nr, Span::of_blocks(block, 1, size));
         }
     }

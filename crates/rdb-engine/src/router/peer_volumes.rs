@@ -17,6 +17,7 @@ use crate::effect::Level;
 use crate::event::{ConnTimer, Payload};
 use crate::ids::VolumeNr;
 use crate::router::Resource;
+use crate::router::volume::Volume;
 use crate::state::ConnState;
 
 impl<P: Payload> Resource<P> {
@@ -46,8 +47,7 @@ impl<P: Payload> Resource<P> {
 
     /// The exchange is over if the peer has told of every volume.
     pub(super) fn end_exchange_if_all_told(&mut self) {
-        let waits =
-            |v: &crate::router::volume::Volume<P>| v.state.conn == ConnState::WFReportParams;
+        let waits = |v: &Volume<P>| v.state.conn == ConnState::WFReportParams;
         if !self.volumes.values().any(waits) {
             self.net.link.end_exchange();
         }

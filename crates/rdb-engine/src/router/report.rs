@@ -11,7 +11,7 @@ use crate::router::Resource;
 use crate::router::bounds::Counts;
 use crate::router::peer_device::PeerDevice;
 use crate::router::volume::Volume;
-use crate::state::{ConnState, DiskState};
+use crate::state::{ConnState, DiskState, is_target};
 use crate::status::{
     ConnectionStatus, FrozenIo, Marks, PeerDeviceStatus, ResourceStatus, SnapshotStatus,
     SyncProgress, VolumeStatus,
@@ -108,8 +108,8 @@ impl<P: Payload> Resource<P> {
 
     fn peer_device_status(&self, volume: &Volume<P>, now: Time) -> PeerDeviceStatus {
         let conn = volume.state.conn;
-        let target = matches!(conn, ConnState::SyncTarget | ConnState::PausedSyncT);
-        let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&conn);
+        let target = is_target(conn);
+        let syncing = volume.state.compares_blocks();
         let PeerDevice {
             traffic,
             resync,

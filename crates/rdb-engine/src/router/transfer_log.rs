@@ -11,6 +11,7 @@ use crate::effect::Level;
 use crate::event::{ConnTimer, DiskError, Payload};
 use crate::ids::{Session, Time, VolumeNr};
 use crate::router::Resource;
+use crate::router::volume::Volume;
 use crate::state::ConnState;
 use crate::transfer_log::{Debt, FlushDue};
 use crate::write::AppRequest;
@@ -68,7 +69,7 @@ impl<P: Payload> Resource<P> {
         );
         for &key in &keys {
             if let Some(request) = self.requests.get_mut(key) {
-                let acked = request.is_there();
+                let acked = request.has_come_there();
                 if forget && !acked || careless && acked {
                     request.leave_log(There::Durable);
                     continue;
@@ -118,13 +119,14 @@ impl<P: Payload> Resource<P> {
     /// Nothing that is sent or answered later moves the timer: it finds out by itself how long the oldest has waited.
     pub(super) fn watch_requests(&mut self) {
         let limit = self.net.request_limit_ms();
-        if limit > 0 && self.net.patience.awaits_requests() {
-            self.look_at_requests(self.now.plus_ms(limit));
+        if limit > 0 && self.net.patience.begin_to_watch_requests() {
+            let at = self.now.plus_ms(limit);
+            self.set_conn_timer(ConnTimer::RequestTimeout, at);
         }
     }
 
     fn look_at_requests(&mut self, at: Time) {
-        self.net.patience.watch_requests(true);
+        self.net.patience.begin_to_watch_requests();
         self.set_conn_timer(ConnTimer::RequestTimeout, at);
     }
 
@@ -141,7 +143,7 @@ impl<P: Payload> Resource<P> {
 
     /// Is the oldest request unanswered for too long?
     pub(super) fn on_request_timer(&mut self) {
-        self.net.patience.watch_requests(false);
+        self.net.patience.requests_timer_expired();
         let limit = self.net.request_limit_ms();
         if limit == 0 || !self.is_up() {
             return;
@@ -209,11 +211,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn flush_epochs(&mut self) {
-        if self
-            .volumes
-            .values()
-            .any(crate::router::volume::Volume::holds_back_epochs)
-        {
+        if self.volumes.values().any(Volume::holds_back_epochs) {
             return; // goes on when the disk that is being given up has been flushed a last time
         }
         let mut volumes = 0;

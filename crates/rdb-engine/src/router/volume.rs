@@ -213,12 +213,12 @@ impl<P> Volume<P> {
     }
 
     /// The link or the target's disk went while we were source. A target that has come to the end carries our generation.
-    pub(crate) fn lose_as_source(&mut self) {
+    pub(super) fn lose_as_source(&mut self) {
         self.peer.source_open = leaves_open(self.state.role, self.peer.resync.target_may_be_done());
     }
 
     /// (L48) Whether the target of the resync from here may still be as good by its record, and that matters.
-    pub(crate) fn doubts_target(&self) -> bool {
+    pub(super) fn doubts_target(&self) -> bool {
         let fencing = self
             .disk
             .get()
@@ -232,7 +232,7 @@ impl<P> Volume<P> {
         ids.is_some_and(|ids| ids.current == Generation::JUST_CREATED)
     }
 
-    pub(crate) fn bits_set(&self) -> u64 {
+    pub(super) fn bits_set(&self) -> u64 {
         self.disk.get().map_or(0, |d| d.marked())
     }
 }

@@ -84,7 +84,7 @@ impl<P: Payload> Resource<P> {
         if way.there {
             self.send_write(key, payload.clone());
         }
-        if local {
+        if way.here {
             let volume = self.volume_mut(nr);
             volume.counters.wrote_for_users(span.sectors());
             let tag = self.start_data_io(Io::Application { volume: nr, key });
@@ -100,7 +100,7 @@ impl<P: Payload> Resource<P> {
         let outranked = self.copy_may_be_outranked(nr);
         let explicit_flush = self.net.agreed.marks_flushes();
         let volume = self.volume_mut(nr);
-        let syncing = volume.state.is_syncing();
+        let syncing = volume.state.compares_blocks();
         let flush = volume.users.take_flush() && explicit_flush;
         let seq_num = volume.peer.next_seq();
         volume.peer.traffic.send(span.sectors());

@@ -6,14 +6,13 @@
 //! itself; A21, which is not a matter of states; A4 to A6 and C3, which rest on all volumes ([`super::thaw`]); and the rows of what is
 //! not served: `resync-after` (A16, A25, A29), and Ahead (A18).
 
-use super::resync::is_source;
 pub use super::turn::{Facts, Turn, lost_peer_data};
 use super::turn::{
     became_inconsistent, both_attached, both_up, diskless, diskless_peer_demoted, failed,
-    is_target, is_verify, left_handshake, lost_beside_good, negotiates, pause_changed,
-    peer_attached, sync_ended, target_ended,
+    left_handshake, lost_beside_good, negotiates, pause_changed, peer_attached, sync_ended,
+    target_ended,
 };
-use crate::state::{self, ConnState, DiskState, Role};
+use crate::state::{self, ConnState, DiskState, Role, is_source, is_target, is_verify};
 
 /// What is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -108,7 +108,7 @@ pub fn reason(facts: &Facts) -> Option<DiskReason> {
         DiskState::Attaching => DiskReason::Attaching,
         DiskState::Negotiating => DiskReason::Negotiating,
         DiskState::Inconsistent => match &facts.lost {
-            _ if is_target(state.conn) => DiskReason::BeingSynced,
+            _ if is_or_becomes_target(state.conn) => DiskReason::BeingSynced,
             Some(Lost::Error(text)) => DiskReason::Error(text.clone()),
             _ if facts.fresh => DiskReason::NeverSynced {
                 may_begin: !facts.peer_is_primary && !has_data(state.pdsk),
@@ -116,7 +116,7 @@ pub fn reason(facts: &Facts) -> Option<DiskReason> {
             Some(Lost::Invalidated) => DiskReason::Invalidated,
             Some(Lost::Detached | Lost::Conflict(..)) | None => DiskReason::HalfSynced,
         },
-        DiskState::Outdated if is_target(state.conn) => DiskReason::BeingSynced,
+        DiskState::Outdated if is_or_becomes_target(state.conn) => DiskReason::BeingSynced,
         DiskState::Outdated => DiskReason::Outdated,
         DiskState::Consistent if state.awaits_word() => DiskReason::PeerDiskless,
         DiskState::Consistent | DiskState::DUnknown => DiskReason::Unknown,
@@ -132,7 +132,7 @@ fn has_data(disk: DiskState) -> bool {
 }
 
 /// A resync onto the own disk, from the first word about it.
-fn is_target(conn: ConnState) -> bool {
+fn is_or_becomes_target(conn: ConnState) -> bool {
     matches!(
         conn,
         ConnState::StartingSyncT

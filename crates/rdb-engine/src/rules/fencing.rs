@@ -76,7 +76,7 @@ pub fn fences_lost_peer(
 
 /// What becomes of the wish to have the peer fenced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
+pub enum FenceWay {
     /// The peer is there, and speaks for itself.
     PeerIsThere,
     /// There is nothing here to go on with.
@@ -88,12 +88,12 @@ pub enum Way {
 }
 
 /// `beside_diskless`: a disk here waits for the word about a peer that is there without one (L54).
-pub fn way(conn: ConnState, beside_diskless: bool, policy: Option<Fencing>) -> Way {
+pub fn way(conn: ConnState, beside_diskless: bool, policy: Option<Fencing>) -> FenceWay {
     match policy {
-        _ if conn >= ConnState::WFReportParams && !beside_diskless => Way::PeerIsThere,
-        None => Way::NothingHere,
-        Some(Fencing::DontCare) => Way::NotWanted,
-        Some(_) => Way::Handler,
+        _ if conn >= ConnState::WFReportParams && !beside_diskless => FenceWay::PeerIsThere,
+        None => FenceWay::NothingHere,
+        Some(Fencing::DontCare) => FenceWay::NotWanted,
+        Some(_) => FenceWay::Handler,
     }
 }
 

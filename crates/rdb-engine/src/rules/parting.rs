@@ -2,7 +2,7 @@
 
 use crate::state::{Change, ConnState, DiskState, StateError};
 
-/// How.
+/// How a connection is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Parting {
     /// Nobody's disk is outdated by it.

@@ -1,6 +1,6 @@
 //! Which states a peer may tell of by P_STATE, and what follows from one that is right (`docs/spec/wire.md`, section 5.7).
 
-use crate::state::{self, Change, ConnState, DiskState, Role, VolumeState};
+use crate::state::{self, Change, ConnState, DiskState, Role, VolumeState, is_source};
 use crate::sync_decision::{FailEffect, Outcome};
 
 /// What the rule looks at.
@@ -93,7 +93,7 @@ pub struct Told {
 /// negotiated ([`crate::sync_decision::effective_peer_disk`]).
 pub fn meaning(own: VolumeState, told: VolumeState, disk: DiskState) -> Meaning {
     let preparing = (ConnState::StartingSyncS..=ConnState::WFSyncUUID).contains(&told.conn);
-    let source = matches!(own.conn, ConnState::SyncSource | ConnState::PausedSyncS);
+    let source = is_source(own.conn);
     if own.conn == ConnState::VerifyT
         && told.conn == ConnState::Connected
         && disk == DiskState::UpToDate
@@ -150,10 +150,7 @@ pub fn contradiction(own: VolumeState, told: VolumeState) -> Option<&'static str
     if own.conn < ConnState::Connected {
         return None;
     }
-    if own.conn == ConnState::Connected
-        && own.disk == DiskState::Outdated
-        && matches!(told.conn, ConnState::SyncSource | ConnState::PausedSyncS)
-    {
+    if own.conn == ConnState::Connected && own.disk == DiskState::Outdated && is_source(told.conn) {
         // Our part of the resync was given up with a change that the peer asked for and has not made after all. What is here is
         // still old, and nothing else says so to whoever reads the two states.
         return Some("the peer goes on with a resync that was given up here");

@@ -47,7 +47,7 @@ pub fn fences_first(refusal: StateError, state: &VolumeState, away: bool) -> boo
 
 /// How it goes on when the fence procedure has come to its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fenced {
+pub enum AfterFencing {
     /// It does not.
     Refused,
     /// The peer has come back: it is asked.
@@ -59,17 +59,22 @@ pub enum Fenced {
 }
 
 /// `is_fenced`: of all volumes; `force`: the administrator has ordered it, and it was refused for the peer.
-pub fn after_fencing(state: &VolumeState, away: bool, is_fenced: bool, force: bool) -> Fenced {
+pub fn after_fencing(
+    state: &VolumeState,
+    away: bool,
+    is_fenced: bool,
+    force: bool,
+) -> AfterFencing {
     if state.awaits_word() {
-        Fenced::Refused
+        AfterFencing::Refused
     } else if !away {
-        Fenced::AsksAgain
+        AfterFencing::AsksAgain
     } else if is_fenced {
-        Fenced::GoesOn
+        AfterFencing::GoesOn
     } else if force {
-        Fenced::ByForce
+        AfterFencing::ByForce
     } else {
-        Fenced::Refused
+        AfterFencing::Refused
     }
 }
 

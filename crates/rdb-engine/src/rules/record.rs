@@ -23,7 +23,7 @@ pub struct Facts {
 /// change of state and when a generation begins. Without it a crash leaves a record that says more than is so.
 pub fn flags(facts: &Facts, before: MdFlags) -> Option<MdFlags> {
     let state = facts.state;
-    if !state.has_usable_disk() {
+    if !state.says_usable_disk() {
         return None;
     }
     let flags = state::md_flags(state, facts.crashed, before.bits());

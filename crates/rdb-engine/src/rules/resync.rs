@@ -1,11 +1,11 @@
 //! What is known of the other side of a resync that is prepared, runs, or has ended unseen.
 
 use crate::generation::Generation;
-use crate::state::{Change, ConnState, DiskState};
+use crate::state::{Change, ConnState, DiskState, is_source};
 
 /// What the source knows of its target's record (L48).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Target {
+pub enum TargetRecord {
     /// It may be as good as ours: that it is a target is not known to be on it.
     Unproven,
     /// There is no resync, and nothing to be shown.
@@ -14,11 +14,11 @@ pub enum Target {
 
 /// What a change of the connection's state says of the target's record, if anything. Without it a Primary would go on beside a disk that
 /// is as good by its record, and lacks what is marked here.
-pub fn target(old: ConnState, new: ConnState) -> Option<Target> {
+pub fn target(old: ConnState, new: ConnState) -> Option<TargetRecord> {
     match new {
         _ if old == new => None,
-        ConnState::StartingSyncS | ConnState::WFBitMapS => Some(Target::Unproven),
-        ConnState::Connected => Some(Target::Proven),
+        ConnState::StartingSyncS | ConnState::WFBitMapS => Some(TargetRecord::Unproven),
+        ConnState::Connected => Some(TargetRecord::Proven),
         _ => None,
     }
 }
@@ -90,9 +90,4 @@ pub fn target_ends(is_whole: bool) -> Change {
 /// unseen from here.
 pub fn is_all_sent(conn: ConnState, marked: u64, failed: u64) -> bool {
     is_source(conn) && marked <= failed
-}
-
-/// Whether it is the side that has the data.
-pub fn is_source(conn: ConnState) -> bool {
-    matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS)
 }

@@ -54,14 +54,14 @@ pub fn has_caught_up(own: Option<Generation>, peer: Generation) -> bool {
     own != Some(peer)
 }
 
-/// Whether that is so still in this state: a node that is no Primary has no users who could have written.
-pub fn stays_open(state: &VolumeState, open: bool) -> bool {
-    open && state.role == Role::Primary
-}
-
 /// A resync from here is over, and nobody has told how it ended: whether the peer's disk may have our name and lack what is written since.
 /// `all_sent`: there was nothing left to send. (As long as our disk is there, the comparison sees by its bitmap that we wrote more under that
 /// name.)
 pub fn leaves_open(role: Role, all_sent: bool) -> bool {
     all_sent && role == Role::Primary
+}
+
+/// Whether what [`leaves_open`] has said is so still in this state: a node that is no Primary has no users who could have written.
+pub fn stays_open(state: &VolumeState, open: bool) -> bool {
+    open && state.role == Role::Primary
 }

@@ -27,18 +27,18 @@ impl Thaw {
     }
 
     /// How it goes on. `can_send_again`: every write in a frozen log that the peer is to get again is here.
-    pub fn way(self, can_send_again: bool) -> Way {
+    pub fn way(self, can_send_again: bool) -> ThawWay {
         match self {
-            Thaw::Fenced => Way::Alone,
-            _ if can_send_again => Way::Together,
-            _ => Way::Anew,
+            Thaw::Fenced => ThawWay::Alone,
+            _ if can_send_again => ThawWay::Together,
+            _ => ThawWay::Anew,
         }
     }
 }
 
 /// How what was frozen goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
+pub enum ThawWay {
     /// A generation that is owed begins, what is frozen is lost at the peer, and that it is fenced is on record before anybody hears.
     Alone,
     /// What is frozen goes to the peer again; it needs no new name, where the peer catches up.
@@ -49,30 +49,30 @@ pub enum Way {
 
 /// The same when an administrator resumes it. `is_up`: the peer is there. One that catches up has no use for a new name: it may have
 /// ended its resync, unseen from here, and would keep one that this node forgets.
-pub fn resume(is_up: bool, can_send_again: bool) -> Way {
+pub fn resume(is_up: bool, can_send_again: bool) -> ThawWay {
     match is_up && can_send_again {
-        true => Way::Together,
-        false => Way::Alone,
+        true => ThawWay::Together,
+        false => ThawWay::Alone,
     }
 }
 
 /// What becomes of a generation that was owed, when it is not dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Owed {
+pub enum OwedName {
     /// It begins.
     Begins,
-    /// What the peer has got a name of its own meanwhile, by a resync that came to nothing.
+    /// What the peer has may have got a name of its own meanwhile, by a resync that came to nothing.
     Needless,
     /// Without a disk that could bear it: no disk may be taken for what these users see from now on.
     OfNoDisk,
 }
 
 /// Without it writes that only this node has would have the peer's name.
-pub fn owed(has_usable_disk: bool, may_share_name: bool) -> Owed {
+pub fn owed(has_usable_disk: bool, may_share_name: bool) -> OwedName {
     match (has_usable_disk, may_share_name) {
-        (false, _) => Owed::OfNoDisk,
-        (true, true) => Owed::Begins,
-        (true, false) => Owed::Needless,
+        (false, _) => OwedName::OfNoDisk,
+        (true, true) => OwedName::Begins,
+        (true, false) => OwedName::Needless,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A change of a volume's state, and what can be asked about it: the conditions of [`super::consequences`].
 
-use crate::state::{ConnState, DiskState, Role, VolumeState};
+use crate::state::{ConnState, DiskState, Role, VolumeState, is_target};
 
 /// A change of a volume's state, and what its consequences rest on beside it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,20 +61,12 @@ impl Facts {
     };
 }
 
-pub(super) fn is_verify(conn: ConnState) -> bool {
-    matches!(conn, ConnState::VerifyS | ConnState::VerifyT)
-}
-
 pub(super) fn both_up(state: &VolumeState) -> bool {
     state.disk == DiskState::UpToDate && state.pdsk == DiskState::UpToDate
 }
 
 pub(super) fn both_attached(state: &VolumeState) -> bool {
     state.disk > DiskState::Negotiating && state.pdsk > DiskState::Negotiating
-}
-
-pub(super) fn is_target(conn: ConnState) -> bool {
-    matches!(conn, ConnState::SyncTarget | ConnState::PausedSyncT)
 }
 
 /// (One that was attaching already when we connected has heard nothing of our generations either.)
@@ -92,12 +84,12 @@ pub(super) fn diskless_peer_demoted(turn: &Turn) -> bool {
 }
 
 pub(super) fn sync_ended(turn: &Turn) -> bool {
-    turn.old.is_syncing()
+    turn.old.compares_blocks()
         && matches!(
             turn.new.conn,
             ConnState::Connected | ConnState::Ahead | ConnState::Behind
         )
-        && turn.new.has_usable_disk()
+        && turn.new.says_usable_disk()
 }
 
 pub(super) fn negotiates(turn: &Turn) -> bool {

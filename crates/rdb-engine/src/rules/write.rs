@@ -4,7 +4,7 @@ use crate::state::{self, ConnState, DiskState, VolumeState};
 
 /// Where a write goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Way {
+pub struct WriteWay {
     /// To our own disk.
     pub here: bool,
     /// To the peer, as data.
@@ -15,11 +15,11 @@ pub struct Way {
 
 /// The way of a write that starts in this state; none if no good copy would have it. `has_disk`: the disk can take I/O; `is_up`: packets
 /// can go to the peer. Without it a user would be told of a write that only a bad copy has.
-pub fn way(state: VolumeState, has_disk: bool, is_up: bool) -> Option<Way> {
+pub fn way(state: VolumeState, has_disk: bool, is_up: bool) -> Option<WriteWay> {
     let there = is_up && state::should_replicate(state);
     let good_here = has_disk && state.disk == DiskState::UpToDate;
     let good_there = there && state.pdsk == DiskState::UpToDate;
-    (good_here || good_there).then_some(Way {
+    (good_here || good_there).then_some(WriteWay {
         here: has_disk,
         there,
         tells_marks: is_up && !there && state::should_send_out_of_sync(state),

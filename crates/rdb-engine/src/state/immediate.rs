@@ -128,7 +128,7 @@ pub fn is_invalidated(state: VolumeState, before: bool) -> bool {
 /// Without a usable disk nothing is recomputed: `previous` comes back. FULL_SYNC, AL_DISABLED and bits that we do not
 /// know are kept.
 pub fn md_flags(state: VolumeState, crashed_primary: bool, previous: u32) -> u32 {
-    if !state.has_usable_disk() {
+    if !state.says_usable_disk() {
         return previous;
     }
     let diskless_peer_primary = state.pdsk < DiskState::Inconsistent && state.peer == Role::Primary;

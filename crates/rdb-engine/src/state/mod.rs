@@ -106,12 +106,13 @@ impl VolumeState {
     }
 
     /// Whether the disk's metadata may be read and written: Inconsistent or better.
-    pub fn has_usable_disk(&self) -> bool {
+    pub fn says_usable_disk(&self) -> bool {
         self.disk >= DiskState::Inconsistent
     }
 
-    /// Whether a resync runs, or is paused: what users write is sent to the other side, and blocks of it that both have are marked no more.
-    pub fn is_syncing(&self) -> bool {
+    /// Whether a resync runs or is paused, or a verify runs (SyncSource to PausedSyncT, 16 to 21): what users write is sent to the other
+    /// side, and blocks of it that both have are marked no more.
+    pub fn compares_blocks(&self) -> bool {
         (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&self.conn)
     }
 
@@ -308,6 +309,21 @@ impl Default for Context {
     fn default() -> Self {
         Context::DEFAULT
     }
+}
+
+/// Whether it is the source of a resync that runs, or is paused.
+pub fn is_source(conn: ConnState) -> bool {
+    matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS)
+}
+
+/// Whether it is the target of a resync that runs, or is paused.
+pub fn is_target(conn: ConnState) -> bool {
+    matches!(conn, ConnState::SyncTarget | ConnState::PausedSyncT)
+}
+
+/// Whether a verify runs, driven from either side.
+pub fn is_verify(conn: ConnState) -> bool {
+    matches!(conn, ConnState::VerifyS | ConnState::VerifyT)
 }
 
 /// Whether a state speaks of a disk that holds data and takes part: Inconsistent, Outdated, Consistent or UpToDate.

@@ -151,7 +151,7 @@ fn one_round(
     if new.conn > ConnState::Connected
         && (new.disk <= DiskState::Failed || new.pdsk <= DiskState::Failed)
     {
-        let verifies = matches!(new.conn, ConnState::VerifyS | ConnState::VerifyT);
+        let verifies = super::is_verify(new.conn);
         *notes |= if verifies {
             SanitizeNotes::VERIFY_ABORTED
         } else {

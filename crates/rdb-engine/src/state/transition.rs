@@ -2,7 +2,7 @@
 
 use super::{
     Change, ConnState, Context, DiskState, Fencing, Outcome, Role, StateError, StateResult,
-    VolumeState, sanitize, validate,
+    VolumeState, is_verify, sanitize, validate,
 };
 
 /// Steps 1 to 5 of a change: what becomes of `old` if `change` is asked for.
@@ -205,10 +205,6 @@ pub fn is_cluster_wide(old: VolumeState, new: VolumeState) -> bool {
     (stays_connected && (promotion || enters(StartingSyncT) || enters(StartingSyncS) || detach))
         || (old.conn >= Connected && new.conn == Disconnecting)
         || (old.conn == Connected && (new.conn == VerifyS || new.conn == WFReportParams))
-}
-
-fn is_verify(conn: ConnState) -> bool {
-    matches!(conn, ConnState::VerifyS | ConnState::VerifyT)
 }
 
 /// Timeout to TearDown: the connection is on its way down.

@@ -252,7 +252,7 @@ impl MirrorEpoch {
 pub(crate) const EPOCHS_MAX: usize = 1 << 18;
 
 /// How long acknowledging an epoch may be put off to let one flush serve several. Costs nothing but memory, since the
-/// writer waits for barriers with its activity log only; ours are the only writers that let us (`EXPLICIT_FLUSH`).
+/// writer waits for barriers with its activity log only; ours are the only writers that let us ([`Agreed::marks_flushes`](crate::net::Agreed::marks_flushes)).
 const FLUSH_GATHER_MS: u64 = 50;
 
 /// More waiting writes than this are flushed at once.

@@ -1,6 +1,6 @@
 //! Online verify (`docs/spec/wire.md`, section 10.7; `docs/spec/behaviour.md`, section 9.9). One node drives it (VerifyS,
 //! `router/verify/drive.rs`): it asks for the digest of each block, compares it with its own, and tells the result. The other answers
-//! (VerifyT, `answer.rs`).
+//! (VerifyT, `router/verify/answer.rs`).
 //!
 //! Both nodes' copies of a block are looked at while neither changes. A block that differs is marked out of sync on both;
 //! nothing is repaired.
@@ -42,7 +42,7 @@ pub(crate) struct Verify {
     /// wait for them.
     open: BTreeSet<u64>,
     /// Answering side: digests sent and results not yet come, with their bytes.
-    answered: Awaited,
+    digests_sent: Awaited,
     /// Driver: requests without an answer. They outlast the verify, since the peer answers all the same.
     asked: Awaited,
     /// Driver.
@@ -252,16 +252,16 @@ impl Verify {
 
     /// The driver is told what this block is here.
     pub(crate) fn digest_sent(&mut self, span: Span, now: Time) {
-        self.answered.insert(span, now);
+        self.digests_sent.insert(span, now);
     }
 
     /// The driver tells the result of this block. Says whether it was told what that is here.
     pub(crate) fn result_came(&mut self, span: Span) -> bool {
-        self.answered.contains(span) && self.answered.remove(span.sector)
+        self.digests_sent.contains(span) && self.digests_sent.remove(span.sector)
     }
 
     /// Whether the last result has come: then the end begins.
-    pub(crate) fn has_last_result(&mut self) -> bool {
+    pub(crate) fn end_begins_here(&mut self) -> bool {
         let begins = self.left == 0 && !self.ending;
         self.ending |= begins;
         begins
@@ -323,7 +323,7 @@ impl Verify {
         };
         let last = core::mem::replace(self, fresh);
         let mut unanswered = 0;
-        for span in last.answered.iter() {
+        for span in last.digests_sent.iter() {
             if held.holder_at(span.sector) == Some(Holder::Verify) {
                 held.remove(span.sector);
             }
@@ -356,7 +356,7 @@ impl Verify {
 
     /// Since when the block that has waited for the peer for longest does.
     pub(crate) fn oldest_awaited(&self) -> Option<Time> {
-        let oldest = [self.answered.oldest(), self.asked.oldest()];
+        let oldest = [self.digests_sent.oldest(), self.asked.oldest()];
         oldest.into_iter().flatten().min()
     }
 
@@ -513,7 +513,7 @@ mod tests {
         assert!(verify.result_came(spans[0]) && !verify.result_came(spans[0]));
         verify.block_done(spans[0], true, NOW);
         held.remove(spans[0].sector);
-        assert!(!verify.has_last_result());
+        assert!(!verify.end_begins_here());
         let over = verify.end_here(&mut held);
         assert_eq!((over.unanswered, over.reached), (1, Some(776)));
         assert_eq!(held.len(), 0);

@@ -151,7 +151,7 @@ impl<P: Clone> AppRequest<P> {
     }
 
     /// Whether the peer's copy counts as done.
-    pub(crate) fn is_there(&self) -> bool {
+    pub(crate) fn has_come_there(&self) -> bool {
         self.copies.there.has_come(self.protocol)
     }
 
@@ -194,7 +194,7 @@ impl<P: Clone> AppRequest<P> {
     }
 
     /// Whether the mirror says so of a write that has ended for its user: its range may have been written again.
-    pub(crate) fn is_in_sync_late(&self) -> bool {
+    pub(crate) fn is_in_sync_after_completion(&self) -> bool {
         self.completed && self.in_sync && self.is_here()
     }
 
@@ -223,7 +223,7 @@ impl<P: Clone> AppRequest<P> {
     /// What the peer owes for a write in the transfer log.
     pub(crate) fn debt(&self) -> Debt {
         // (By protocol A the barrier is the only answer, and the driver may not have told yet that TCP took the write.)
-        let is_open = self.copies.there >= There::Sent && !self.is_there();
+        let is_open = self.copies.there >= There::Sent && !self.has_come_there();
         match self.protocol {
             Protocol::B | Protocol::C if is_open => Debt::Owed,
             _ => Debt::Paid(self.times.answered),

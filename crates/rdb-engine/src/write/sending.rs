@@ -11,7 +11,7 @@ use crate::span::Span;
 pub(crate) struct Sending {
     /// The configured protocol.
     pub protocol: Protocol,
-    /// A resync runs.
+    /// A resync or a verify runs ([`VolumeState::compares_blocks`](crate::state::VolumeState::compares_blocks)).
     pub syncing: bool,
     /// (L31) The peer's disk may come to outrank ours: what is to be durable by itself must be so there.
     pub outranked: bool,

@@ -2,7 +2,7 @@
 
 use rdb_engine::generation::PeerIds;
 use rdb_engine::rules::peer_change::{Facts, Scope, makes_sense, recognise};
-use rdb_engine::rules::write::{Way, is_preparing, way};
+use rdb_engine::rules::write::{WriteWay, is_preparing, way};
 use rdb_engine::state::{self, Change, ConnState, DiskState, Fencing, Role};
 
 use rdb_meta::MdFlags;
@@ -335,8 +335,8 @@ impl Step<'_> {
         let node = &self.world.nodes[n];
         let state = node.state;
         let up = state.conn >= ConnState::WFReportParams;
-        let has_disk = node.attached && state.has_usable_disk();
-        let Way {
+        let has_disk = node.attached && state.says_usable_disk();
+        let WriteWay {
             here: local,
             there: replicate,
             tells_marks,
@@ -376,7 +376,7 @@ impl Step<'_> {
             node.disk.data[block] = number;
             node.disk.seen |= write;
             node.disk.hot |= bit;
-            if mirrored && settled && state.is_syncing() {
+            if mirrored && settled && state.compares_blocks() {
                 node.unmark(bit);
             }
             if !replicate {
@@ -412,7 +412,7 @@ impl Step<'_> {
         if !self.world.queues[1 - n].is_empty()
             || !peer.up
             || !peer.attached
-            || !peer.state.has_usable_disk()
+            || !peer.state.says_usable_disk()
             || !peer.state.is_connected()
         {
             return None;
@@ -428,7 +428,7 @@ impl Step<'_> {
         if diskless {
             peer.disk.bits |= bit;
             peer.disk.hot |= bit;
-        } else if peer.state.is_syncing() {
+        } else if peer.state.compares_blocks() {
             peer.unmark(bit);
         }
         Some(())

@@ -2,7 +2,7 @@
 //! table of what an exit code means (`rules/fencing.rs`).
 
 use rdb_engine::rules::fencing::{
-    Heed, Since, Way, fences_again, fences_lost_peer, heed, is_fenced, is_outdated_doubtful,
+    FenceWay, Heed, Since, fences_again, fences_lost_peer, heed, is_fenced, is_outdated_doubtful,
     policy, verdict, way,
 };
 use rdb_engine::rules::parting::{Next, Parting};
@@ -148,12 +148,12 @@ impl Step<'_> {
         let state = self.state(n);
         let beside_diskless = state.awaits_word();
         match way(state.conn, beside_diskless, self.policy(n)) {
-            Way::PeerIsThere | Way::NotWanted => Fenced::No,
-            Way::NothingHere => {
+            FenceWay::PeerIsThere | FenceWay::NotWanted => Fenced::No,
+            FenceWay::NothingHere => {
                 self.give_up_fencing(n);
                 Fenced::No
             }
-            Way::Handler => {
+            FenceWay::Handler => {
                 self.node(n).fence = Some(Run {
                     beside_diskless,
                     ..Run::default()
@@ -246,11 +246,11 @@ impl Step<'_> {
     fn promote_fenced(&mut self, n: usize) -> Option<()> {
         let state = self.state(n);
         let fenced = match after_fencing(&state, self.is_away(n), is_fenced(state.pdsk), false) {
-            promotion::Fenced::Refused => return None,
+            promotion::AfterFencing::Refused => return None,
             // (Once more: that the peer is fenced anew is another event.)
-            promotion::Fenced::AsksAgain => false,
-            promotion::Fenced::GoesOn => true,
-            promotion::Fenced::ByForce => unreachable!("force does not ask"),
+            promotion::AfterFencing::AsksAgain => false,
+            promotion::AfterFencing::GoesOn => true,
+            promotion::AfterFencing::ByForce => unreachable!("force does not ask"),
         };
         let means = Means {
             fenced,

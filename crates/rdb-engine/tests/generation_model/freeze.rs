@@ -1,10 +1,10 @@
-//! What is frozen, and how it goes on: the order of the engine's `freeze/`, with its table of what thaws (`rules/thaw.rs`).
+//! What is frozen, and how it goes on: the order of the engine's `router/freeze.rs`, with its table of what thaws (`rules/thaw.rs`).
 
 use rdb_engine::config::Protocol;
 use rdb_engine::copies::{Copies, Here, Safety, There, Worth, is_safe};
 use rdb_engine::generation::Generation;
 use rdb_engine::rules::fencing::{is_target_doubtful, waits_for_target};
-use rdb_engine::rules::thaw::{Facts, Owed, Thaw, Way, catches_up, owed, resume, thaw};
+use rdb_engine::rules::thaw::{Facts, OwedName, Thaw, ThawWay, catches_up, owed, resume, thaw};
 use rdb_engine::state::{self, Change, DiskState, Fencing};
 
 use crate::names::Name;
@@ -115,7 +115,7 @@ impl Step<'_> {
         let (bit, write) = (1 << block, 1_u16 << number);
         let node = self.node(n);
         let diskless = !state::is_there(node.state.pdsk);
-        let ok = node.attached && node.state.has_usable_disk();
+        let ok = node.attached && node.state.says_usable_disk();
         if ok {
             node.disk.data[usize::from(block)] = number;
             node.disk.seen |= write;
@@ -123,7 +123,7 @@ impl Step<'_> {
                 node.disk.bits |= bit;
                 node.disk.hot |= bit;
                 self.flush(n);
-            } else if node.state.is_syncing() {
+            } else if node.state.compares_blocks() {
                 node.unmark(bit);
             }
         }
@@ -139,7 +139,7 @@ impl Step<'_> {
         let node = self.node(n);
         if !ok {
             node.disk.bits |= bit;
-        } else if node.state.is_syncing() {
+        } else if node.state.compares_blocks() {
             node.unmark(bit);
         }
     }
@@ -235,11 +235,11 @@ impl Step<'_> {
             return;
         }
         let node = &self.world.nodes[n];
-        let usable = node.attached && node.state.has_usable_disk();
+        let usable = node.attached && node.state.says_usable_disk();
         match owed(usable, self.may_share_name(n)) {
-            Owed::Begins => self.new_current(n, true),
-            Owed::Needless => {}
-            Owed::OfNoDisk => {
+            OwedName::Begins => self.new_current(n, true),
+            OwedName::Needless => {}
+            OwedName::OfNoDisk => {
                 let random = self.random();
                 self.node(n).exposed = Name::narrow(Generation::new(random));
             }
@@ -263,16 +263,16 @@ impl Step<'_> {
             return false;
         };
         match why.way(self.can_send_again(n)) {
-            Way::Alone => {
+            ThawWay::Alone => {
                 self.record_fenced_peer(n);
                 self.begin_owed_generation(n);
                 self.settle_log(n);
             }
-            Way::Together => {
+            ThawWay::Together => {
                 self.drop_owed_generation(n);
                 self.send_log_again(n);
             }
-            Way::Anew => {
+            ThawWay::Anew => {
                 self.peer_cannot_catch_up(n);
                 return true;
             }
@@ -284,7 +284,7 @@ impl Step<'_> {
     fn record_fenced_peer(&mut self, n: usize) {
         let unrecorded = self.planted(Plant::GoOnUnrecorded);
         let node = self.node(n);
-        if node.attached && node.state.has_usable_disk() && !unrecorded {
+        if node.attached && node.state.says_usable_disk() && !unrecorded {
             node.thens.fenced_recorded = true;
             self.maybe_flush(n);
         }
@@ -317,7 +317,7 @@ impl Step<'_> {
             return None;
         }
         self.world.consent = true;
-        if resume(self.state(n).is_connected(), self.can_send_again(n)) == Way::Together {
+        if resume(self.state(n).is_connected(), self.can_send_again(n)) == ThawWay::Together {
             self.drop_owed_generation(n);
             self.send_log_again(n);
         } else {

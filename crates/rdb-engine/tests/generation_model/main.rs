@@ -2,7 +2,8 @@
 //! and packets that the bounds of a search allow.
 //!
 //! What is real: the comparison and the decision (`generation`, `sync_decision`), the moves of the names
-//! (`GenerationIds`), and the tables of states (`state`: which change is allowed, what it forces, what follows). What is
+//! (`GenerationIds`, `Names`), the tables of states (`state`: which change is allowed, what it forces, what follows), and the
+//! rules about data, names and peers (`rules`; when a write is done: `copies`). What is
 //! a model: which of them is called at which event (`node.rs` and `events.rs`, read off `src/`), disks of two blocks,
 //! packets in order, and metadata that a power cut may take back. `oracle.rs` knows what each disk truly holds.
 //!

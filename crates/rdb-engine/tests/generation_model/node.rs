@@ -1,10 +1,10 @@
 //! What a node does at a change of state and at a packet: the order of the engine's `router/changes.rs`, `router/handshake/`,
-//! `bitmap_exchange.rs` and `resync/`, with the engine's own tables and functions doing the work.
+//! `router/bitmap_exchange.rs` and `router/resync/`, with the engine's own tables and functions doing the work.
 
 use rdb_engine::generation::{Generation, GenerationIds, Names, PeerIds, WroteAlone};
 use rdb_engine::rules::consequences::{Act, CONSEQUENCES, Facts, Turn, Why};
 use rdb_engine::rules::record;
-use rdb_engine::rules::resync::{self, Target};
+use rdb_engine::rules::resync::{self, TargetRecord};
 use rdb_engine::rules::serving::{has_caught_up, leaves_open, stays_open};
 use rdb_engine::state::{
     self, Change, ConnState, Context, DiskState, Fencing, ImmediateEffects, Outcome as Changed,
@@ -131,7 +131,7 @@ impl Step<'_> {
         node.state = new;
         node.given_up &= new.conn > ConnState::Connected || new.disk != DiskState::UpToDate;
         if let Some(target) = resync::target(old.conn, new.conn) {
-            node.target_unproven = target == Target::Unproven;
+            node.target_unproven = target == TargetRecord::Unproven;
         }
         node.invalidated = state::is_invalidated(new, node.invalidated);
         if resync::early_uuid_is_over(old.conn, new.conn) {

@@ -147,7 +147,7 @@ impl<P: Payload> Resource<P> {
                 }
             }
         }
-        self.admin.part(how);
+        self.admin.will_part(how);
         if how == Parting::Outdated && !recorded {
             self.call_disks_outdated();
             return;
@@ -225,8 +225,7 @@ impl<P: Payload> Resource<P> {
             let why = "data-integrity-alg cannot begin while DRBD's driver is connected: disconnect first";
             return Err(AdminError::refused(126, why));
         }
-        let verifies = |conn| matches!(conn, ConnState::VerifyS | ConnState::VerifyT);
-        if old.verify_alg != new.verify_alg && any(verifies) {
+        if old.verify_alg != new.verify_alg && any(state::is_verify) {
             return Err(AdminError::refused(149, "wait for its end"));
         }
         let syncs = |conn| {

@@ -49,7 +49,7 @@ impl<P: Payload> Resource<P> {
             self.emit(Effect::AdminDone { id, result });
             return;
         }
-        self.admin.leave(id);
+        self.admin.await_the_end(id);
         self.part(Parting::Plainly);
     }
 

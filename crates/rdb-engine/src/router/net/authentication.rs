@@ -5,10 +5,10 @@
 //! elsewhere. The side that has called answers first, as the driver does, so that one of two always does; a driver that
 //! was called does, too.
 //!
-//! A challenge that this process has outstanding itself is never answered ([`Event::ChallengeReflected`]): who hands it
+//! A challenge that this process has outstanding itself is never answered ([`ConnEvent::ChallengeReflected`]): who hands it
 //! back, over the same or over another connection, wants us to prove ourselves in his place.
 //!
-//! [`Event::ChallengeReflected`]: crate::ConnEvent::ChallengeReflected
+//! [`ConnEvent::ChallengeReflected`]: crate::ConnEvent::ChallengeReflected
 
 use alloc::format;
 use alloc::string::String;

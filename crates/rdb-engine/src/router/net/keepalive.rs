@@ -69,8 +69,7 @@ impl<P: Payload> Resource<P> {
     /// connection busy otherwise is found out all the same.
     pub(in crate::router) fn watch_blocks(&mut self) {
         let limit = self.net.request_limit_ms();
-        if limit > 0 && self.net.patience.awaits_blocks() {
-            self.net.patience.watch_blocks(true);
+        if limit > 0 && self.net.patience.begin_to_watch_blocks() {
             let at = self.now.plus_ms(limit);
             self.set_conn_timer(ConnTimer::BlockTimeout, at);
         }
@@ -78,7 +77,7 @@ impl<P: Payload> Resource<P> {
 
     /// Whether users may have to wait for a block that the peer has left unanswered as long as it may leave a write.
     pub(in crate::router) fn on_block_timer(&mut self) {
-        self.net.patience.watch_blocks(false);
+        self.net.patience.blocks_timer_expired();
         let limit = self.net.request_limit_ms();
         if limit == 0 || !self.is_up() {
             return;
@@ -112,7 +111,7 @@ impl<P: Payload> Resource<P> {
             }
         }
         if let Some(at) = next {
-            self.net.patience.watch_blocks(true);
+            self.net.patience.begin_to_watch_blocks();
             self.set_conn_timer(ConnTimer::BlockTimeout, at);
         }
     }

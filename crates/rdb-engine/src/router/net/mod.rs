@@ -17,7 +17,7 @@ use crate::integrity::Integrity;
 use crate::net::link::Step;
 use crate::net::refusal::Refusal;
 use crate::net::settings::{Comparison, params};
-use crate::net::{ANSWERS_MAX, Agreed, Delayed, Pings};
+use crate::net::{Agreed, DEFERRED_ANSWERS_MAX, Delayed, Pings};
 use crate::router::Resource;
 use crate::state::{Change, ConnState, DiskState, Role};
 use crate::transfer_log::MirrorEpochs;
@@ -172,7 +172,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let now = self.now;
-        self.net.meetings.is_up(now);
+        self.net.meetings.came_up(now);
         let at = now.plus_ms(self.net.option(|o| o.ping_int_s, 10) * 1000);
         self.set_conn_timer(ConnTimer::Keepalive, at);
     }
@@ -239,7 +239,7 @@ impl<P: Payload> Resource<P> {
     pub(in crate::router) fn check_deferred(&mut self) {
         if self.net.deferred.is_too_much() {
             self.protocol_error(format!(
-                "{ANSWERS_MAX} answers wait until the peer takes the bitmap, and it asks for more"
+                "{DEFERRED_ANSWERS_MAX} answers wait until the peer takes the bitmap, and it asks for more"
             ));
         }
     }

@@ -12,7 +12,7 @@ use crate::ids::{Session, VolumeNr};
 use crate::peer_reads::{BlockedRead, Purpose};
 use crate::router::Resource;
 use crate::span::Span;
-use crate::state::ConnState;
+use crate::state::is_target;
 
 impl<P: Payload> Resource<P> {
     // ---- source --------------------------------------------------------------------------------------------------
@@ -96,10 +96,7 @@ impl<P: Payload> Resource<P> {
             return; // asked for over a connection that is gone
         }
         let volume = self.volume_mut(nr);
-        if !matches!(
-            volume.state.conn,
-            ConnState::SyncTarget | ConnState::PausedSyncT
-        ) {
+        if !is_target(volume.state.conn) {
             // The resync was given up before this was sent.
             volume.peer.resync.take_back(span);
             volume.peer.answered();
@@ -127,10 +124,7 @@ impl<P: Payload> Resource<P> {
     /// P_RS_IS_IN_SYNC: the source has the same.
     pub(in crate::router) fn on_in_sync(&mut self, nr: VolumeNr, ack: &BlockAck) {
         let volume = self.volume_mut(nr);
-        let target = matches!(
-            volume.state.conn,
-            ConnState::SyncTarget | ConnState::PausedSyncT
-        );
+        let target = is_target(volume.state.conn);
         let span = Span::from(ack);
         let asked = volume.peer.resync.has_asked(span);
         if !asked || !self.uses_checksums(nr) {

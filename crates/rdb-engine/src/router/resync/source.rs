@@ -14,9 +14,9 @@ use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::resync::{SourceEnd, began};
 use crate::router::Resource;
-use crate::rules::resync::{is_source, source_begins, source_ends};
+use crate::rules::resync::{source_begins, source_ends};
 use crate::span::Span;
-use crate::state::ConnState;
+use crate::state::{ConnState, is_source};
 
 impl<P: Payload> Resource<P> {
     /// Both bitmaps are one, or all bits are set on both sides: become source.
@@ -53,12 +53,11 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(in crate::router) fn send_sync_uuid(&mut self, nr: VolumeNr, uuid: Generation) {
-        let source = [ConnState::SyncSource, ConnState::PausedSyncS];
         // A resync may have ended and begun anew, with the same UUID, before the first one's was written: the last is told.
         let is_sync_uuid = |then: &Then| matches!(then, Then::SendSyncUuid(_));
         let disk = self.volume(nr).disk.get();
         let another_follows = disk.is_some_and(|disk| disk.is_queued(is_sync_uuid));
-        if source.contains(&self.volume(nr).state.conn) && !another_follows {
+        if is_source(self.volume(nr).state.conn) && !another_follows {
             self.send(nr, Packet::SyncUuid(uuid.bits()), None);
         }
     }

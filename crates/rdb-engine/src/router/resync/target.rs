@@ -20,7 +20,7 @@ use crate::resync::{Arrived, STEP_MS, TargetEnd, began};
 use crate::router::Resource;
 use crate::rules::resync::{SyncUuid, sync_uuid, target_begins, target_ends};
 use crate::span::Span;
-use crate::state::{ConnState, DiskState, Role};
+use crate::state::{ConnState, DiskState, Role, is_target};
 
 impl<P: Payload> Resource<P> {
     /// P_SYNC_UUID: the source is ready.
@@ -108,10 +108,7 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(in crate::router) fn target_start_requesting(&mut self, nr: VolumeNr) {
-        if !matches!(
-            self.volume(nr).state.conn,
-            ConnState::SyncTarget | ConnState::PausedSyncT
-        ) {
+        if !is_target(self.volume(nr).state.conn) {
             return;
         }
         self.volume_mut(nr).peer.resync.may_request();
@@ -383,7 +380,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let conn = volume.state.conn;
-        let is_target = matches!(conn, ConnState::SyncTarget | ConnState::PausedSyncT);
+        let is_target = is_target(conn);
         let marked = volume.bits_set();
         let failed = match volume.peer.resync.end_target(marked, is_target) {
             TargetEnd::GivenUp => return,

@@ -92,7 +92,7 @@ impl<P: Payload> Resource<P> {
         let equal = result.block_id != BlockId::OUT_OF_SYNC;
         self.verify_block_done(nr, span, equal);
         self.retry_blocked(nr);
-        if self.volume_mut(nr).peer.verify.has_last_result() {
+        if self.volume_mut(nr).peer.verify.end_begins_here() {
             self.ping(Some(PingWaiter::Verify(nr)));
         }
     }

@@ -12,7 +12,7 @@ use crate::handler::Handler;
 use crate::ids::VolumeNr;
 use crate::router::Resource;
 use crate::span::Span;
-use crate::state::{Change, ConnState};
+use crate::state::{Change, ConnState, is_verify};
 use crate::verify::Differing;
 
 impl<P: Payload> Resource<P> {
@@ -37,8 +37,7 @@ impl<P: Payload> Resource<P> {
     /// The end, after the last result or because the driver says so.
     pub(in crate::router) fn verify_finish(&mut self, nr: VolumeNr) {
         let now = self.now;
-        let verifies = |conn| matches!(conn, ConnState::VerifyS | ConnState::VerifyT);
-        if !(self.volumes.get(&nr)).is_some_and(|volume| verifies(volume.state.conn)) {
+        if !(self.volumes.get(&nr)).is_some_and(|volume| is_verify(volume.state.conn)) {
             return;
         }
         let differing = self.volume_mut(nr).peer.verify.take_differing();
