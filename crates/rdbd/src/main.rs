@@ -87,6 +87,7 @@ use crate::server::{Access, Server};
 use crate::serving::Serving;
 use crate::settings::{DEFAULT_PATH, DEFAULT_RUN_DIR, Settings};
 use crate::signals::Signals;
+use crate::state_dir::StateLock;
 
 // (Cargo gives a feature to all who are built together: better no daemon than one with bugs on purpose.)
 const _: () = assert!(
@@ -152,7 +153,9 @@ fn run(args: Args) -> Result<()> {
         return fallback::watch(&watch, &run_dir);
     }
     let state_dir = settings.state_dir_or_usual(&run_dir);
-    let held = Rc::new(RefCell::new(Held::take(&run_dir, &state_dir)?));
+    let own = run_dir.join("state");
+    let instead = Some(&*own).filter(|own| settings.state_dir.is_none() && **own != *state_dir);
+    let held = Rc::new(RefCell::new(Held::take(&run_dir, &state_dir, instead)?));
     if args.background {
         session::lead();
     }
@@ -224,6 +227,15 @@ enum End {
     Replaced { program: PathBuf, instance: u64 },
 }
 
+/// Histories are written from now on; the log says it if that is not where they are usually.
+fn start_history(place: &StateLock) -> Result<History> {
+    let dir = place.dir();
+    if let Some(why) = place.avoids() {
+        tracing::warn!("{why}; its own are in {}", dir.display());
+    }
+    History::start(dir).context("the history")
+}
+
 async fn serve(
     name: String,
     serving: Serving,
@@ -242,8 +254,7 @@ async fn serve(
     let asked = Server::bind(&run_dir, Access::Ask(reload.settings.askers()))
         .map_err(|error| tracing::error!("socket for questions {}: {error}", questions.display()))
         .ok();
-    let state_dir = reload.settings.state_dir_or_usual(&run_dir);
-    let history = History::start(&state_dir).context("the history")?;
+    let history = start_history(held.borrow().state())?;
     let (node, told) = Node::new(
         name,
         run_dir,

@@ -51,7 +51,10 @@ pub(crate) struct Held {
 impl Held {
     /// Takes the run directory for this process, and the one with its histories; the system lets go of them when the process ends,
     /// however that happens.
-    pub(crate) fn take(run_dir: &Path, state_dir: &Path) -> Result<Held> {
+    ///
+    /// # Errors
+    /// If another daemon has one of them, or the system does not give them. (`instead`: [`StateLock::take`].)
+    pub(crate) fn take(run_dir: &Path, state_dir: &Path, instead: Option<&Path>) -> Result<Held> {
         let path = run_dir.join(PID_NAME);
         let handed = handed(LOCK_FD, &path);
         let timeout = match handed {
@@ -79,7 +82,7 @@ impl Held {
             lock,
             directory,
             pid,
-            state: StateLock::take(state_dir)?,
+            state: StateLock::take(state_dir, instead)?,
         })
     }
 
@@ -111,6 +114,11 @@ impl Held {
             variables.push((variable, file.as_raw_fd().to_string()));
         }
         Ok(variables)
+    }
+
+    /// The directory with the histories.
+    pub(crate) fn state(&self) -> &StateLock {
+        &self.state
     }
 
     /// Makes the directory and the pid file anew if they are gone. Says what was made.
@@ -335,7 +343,7 @@ mod tests {
     use super::*;
 
     fn take(run_dir: &Path) -> Result<Held> {
-        Held::take(run_dir, &run_dir.join("state"))
+        Held::take(run_dir, &run_dir.join("state"), None)
     }
 
     #[test]

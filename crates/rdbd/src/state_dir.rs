@@ -1,6 +1,9 @@
 //! The state directory: it is one daemon's. Two that keep their histories in one place would mix what happened to the resources of
 //! two nodes, and `split-brain` would conclude from both.
 //!
+//! A daemon that was told of none, as one of two nodes that share a machine's file system and have run directories of their own, keeps its
+//! histories in its run directory then, and says so; one that was told of it does not start.
+//!
 //! Its lock is handed on with those of the run directory, so that no other daemon comes between a program and the next one.
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -33,14 +36,27 @@ struct InUse {
 pub(crate) struct StateLock {
     dir: PathBuf,
     file: Option<File>,
+    /// Why it is not the usual directory.
+    avoids: Option<String>,
 }
 
 impl StateLock {
-    /// Takes it for this process.
+    /// Takes it for this process; if another daemon has it, the one that is there `instead`.
     ///
     /// # Errors
-    /// If another daemon has it.
-    pub(crate) fn take(dir: &Path) -> Result<StateLock> {
+    /// If another daemon has it, and that one.
+    pub(crate) fn take(dir: &Path, instead: Option<&Path>) -> Result<StateLock> {
+        match (StateLock::take_one(dir), instead) {
+            (Err(in_use), Some(instead)) => {
+                let mut lock = StateLock::take_one(instead)?;
+                lock.avoids = Some(in_use.to_string());
+                Ok(lock)
+            }
+            (taken, _) => taken,
+        }
+    }
+
+    fn take_one(dir: &Path) -> Result<StateLock> {
         let handed = handed(STATE_LOCK_FD, &dir.join(LOCK_NAME));
         let file = match handed.filter(|file| file.try_lock().is_ok()) {
             Some(file) => Some(file),
@@ -49,8 +65,21 @@ impl StateLock {
         if let Some(file) = &file {
             name_owner(file);
         }
-        let dir = dir.to_owned();
-        Ok(StateLock { dir, file })
+        Ok(StateLock {
+            dir: dir.to_owned(),
+            file,
+            avoids: None,
+        })
+    }
+
+    /// Where the histories are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Why they are not where they are usually, in words.
+    pub(crate) fn avoids(&self) -> Option<&str> {
+        self.avoids.as_deref()
     }
 
     /// The file, for the next program.
@@ -125,8 +154,8 @@ mod tests {
     fn a_state_directory_has_one_daemon_and_one_that_cannot_be_had_keeps_none_out() {
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path().join("state");
-        let mut first = StateLock::take(&dir).unwrap();
-        let refused = StateLock::take(&dir).unwrap_err().to_string();
+        let mut first = StateLock::take(&dir, None).unwrap();
+        let refused = StateLock::take(&dir, None).unwrap_err().to_string();
         let pid = format!("another rdbd (pid {})", std::process::id());
         assert!(refused.contains(&pid), "{refused}");
         assert!(!first.restore().unwrap());
@@ -135,11 +164,16 @@ mod tests {
         assert!(!first.restore().unwrap() && !dir.exists());
         std::fs::create_dir(&dir).unwrap();
         assert!(first.restore().unwrap());
-        StateLock::take(&dir).unwrap_err();
+        StateLock::take(&dir, None).unwrap_err();
+        let other = scratch.path().join("other");
+        let second = StateLock::take(&dir, Some(&other)).unwrap();
+        assert_eq!((second.dir(), second.avoids()), (&*other, Some(&*refused)));
+        StateLock::take(&dir, Some(&other)).unwrap_err();
         drop(first);
-        StateLock::take(&dir).unwrap();
+        let first = StateLock::take(&dir, Some(&other)).unwrap();
+        assert_eq!((first.dir(), first.avoids()), (&*dir, None));
         let no_dir = scratch.path().join("file");
         std::fs::write(&no_dir, "").unwrap();
-        assert!(StateLock::take(&no_dir).unwrap().file().is_none());
+        assert!(StateLock::take(&no_dir, None).unwrap().file().is_none());
     }
 }
