@@ -1,8 +1,8 @@
 //! Locks on files, which the system lets go of when their process ends, and which a program hands on to the one that follows it.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,19 @@ pub(crate) const LOCK_RETRY: Duration = Duration::from_millis(10);
 pub(crate) fn handed(variable: &str, path: &Path) -> Option<File> {
     let number = std::env::var(variable).ok()?;
     session::adopt(number.parse().ok()?, path)
+}
+
+/// Opens a file that only the daemon's user and root can lock, or makes it. It is left where it is at the end: an open file that is
+/// removed would be a lock that the next daemon does not see.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(libc::O_NOFOLLOW)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Whether the open file is what lies at the path.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rdb_control::{LOCK_NAME, PID_NAME};
 
-use crate::locks::{LOCK_RETRY, LOCK_TIMEOUT, handed, is_at, lock};
+use crate::locks::{self, LOCK_RETRY, LOCK_TIMEOUT, handed, is_at, lock};
 use crate::server::LOOK;
 use crate::session;
 use crate::state_dir::{STATE_LOCK_FD, StateLock};
@@ -164,20 +164,11 @@ fn handed_lock(run_dir: &Path) -> Option<File> {
     file.try_lock().is_ok().then_some(file)
 }
 
-/// The lock that only the daemon's user and root can take. It is left where it is at the end: an open file that is removed
-/// would be a lock that the next daemon does not see.
+/// The lock that only the daemon's user and root can take.
 fn lock_file(run_dir: &Path, timeout: Duration) -> Result<File> {
     let path = run_dir.join(LOCK_NAME);
     let named = || path.display().to_string();
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(libc::O_NOFOLLOW)
-        .mode(0o600)
-        .open(&path)
-        .with_context(named)?;
+    let file = locks::open(&path).with_context(named)?;
     if !lock(&file, timeout).with_context(named)? {
         return Err(taken(&pid_at(&run_dir.join(PID_NAME)), run_dir));
     }

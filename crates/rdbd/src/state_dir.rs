@@ -6,16 +6,16 @@
 //!
 //! Its lock is handed on with those of the run directory, so that no other daemon comes between a program and the next one.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 use rdb_control::LOCK_NAME;
 
-use crate::locks::{LOCK_TIMEOUT, handed, is_at, lock};
+use crate::locks::{self, LOCK_TIMEOUT, handed, is_at, lock};
 
 /// The number of the descriptor by which the program before has handed its lock on.
 pub(crate) const STATE_LOCK_FD: &str = "RDB_STATE_LOCK_FD";
@@ -125,14 +125,7 @@ fn locked(dir: &Path, timeout: Duration) -> Result<Option<File>> {
 
 fn open(dir: &Path) -> io::Result<File> {
     DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(libc::O_NOFOLLOW)
-        .mode(0o600)
-        .open(dir.join(LOCK_NAME))
+    locks::open(&dir.join(LOCK_NAME))
 }
 
 /// Writes down whose it is. Where there is no room for that, a refusal names nobody.

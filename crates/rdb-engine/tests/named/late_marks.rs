@@ -87,6 +87,23 @@ fn writes(lone: &mut Lone, sector: u64, sectors: u64) {
     lone.pump();
 }
 
+/// Its disk goes, and what it writes to block 10 is here alone.
+fn writes_without_a_disk(lone: &mut Lone) {
+    lone.disk = DiskState::Diskless;
+    let diskless = lone.state(ConnState::Connected, DiskState::UpToDate);
+    lone.give(diskless);
+    lone.pump();
+    assert_eq!(lone.is(), "Connected S/P U/D");
+    writes(lone, 80, 1);
+}
+
+/// It is back with its disk, which has our generation.
+fn is_back_with_its_disk(lone: &mut Lone) {
+    lone.uuids = lone.w.gi(0);
+    lone.disk = DiskState::UpToDate;
+    is_back(lone);
+}
+
 #[test]
 fn a_mark_goes_when_every_sector_of_it_was_written_again() {
     let mut lone = left_late(1);
@@ -166,17 +183,10 @@ fn parts_of_a_block_that_are_written_again_during_a_verify_clear_its_mark() {
 fn a_mark_that_another_reason_is_found_for_stays() {
     let mut lone = left_late(8);
     is_back(&mut lone);
-    lone.disk = DiskState::Diskless;
-    let diskless = lone.state(ConnState::Connected, DiskState::UpToDate);
-    lone.give(diskless);
-    lone.pump();
-    writes(&mut lone, 80, 1);
+    writes_without_a_disk(&mut lone);
     lone.lose(Socket::Data, 104);
     lone.pump();
-    let ids = lone.w.gi(0);
-    lone.uuids = ids;
-    lone.disk = DiskState::UpToDate;
-    is_back(&mut lone);
+    is_back_with_its_disk(&mut lone);
     writes(&mut lone, 80, 8);
     assert_eq!(marks(&lone), 1, "it is not ours to clear");
 }
@@ -185,19 +195,11 @@ fn a_mark_that_another_reason_is_found_for_stays() {
 fn a_mark_of_another_reason_stays() {
     // It was there before: the Primary had no disk.
     let mut lone = Lone::secondary(4);
-    lone.disk = DiskState::Diskless;
-    let diskless = lone.state(ConnState::Connected, DiskState::UpToDate);
-    lone.give(diskless);
-    lone.pump();
-    assert_eq!(lone.is(), "Connected S/P U/D");
-    writes(&mut lone, 80, 1);
+    writes_without_a_disk(&mut lone);
     assert_eq!(marks(&lone), 1);
     lose_amid_writes(&mut lone);
     assert_eq!(marks(&lone), 1);
-    let ids = lone.w.gi(0);
-    lone.uuids = ids;
-    lone.disk = DiskState::UpToDate;
-    is_back(&mut lone);
+    is_back_with_its_disk(&mut lone);
     writes(&mut lone, 80, 8);
     assert_eq!(marks(&lone), 1, "it is not ours to clear");
 }
