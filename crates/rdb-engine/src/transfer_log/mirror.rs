@@ -15,6 +15,9 @@ use crate::range_locks::Ticket;
 pub(crate) struct MirrorEpochs {
     /// Oldest first. The last one is open; those before have their barrier.
     epochs: VecDeque<MirrorEpoch>,
+    /// How many at the front are complete, and their writes. Goes up when an epoch is ended or its last write, down with a flush.
+    /// Without it each write would count all that are gathered.
+    complete: (usize, u32),
     /// Writes that must not reach the disk yet, in order.
     waiting: VecDeque<Waiting>,
     /// The number of the epoch at the front; the numbers are ours and only count up.
@@ -62,6 +65,7 @@ impl Default for MirrorEpochs {
     fn default() -> Self {
         MirrorEpochs {
             epochs: [MirrorEpoch::default()].into(),
+            complete: (0, 0),
             waiting: VecDeque::new(),
             first: 0,
             releasing: false,
@@ -113,6 +117,7 @@ impl MirrorEpochs {
         }
         open.barrier = Some(barrier);
         self.epochs.push_back(MirrorEpoch::default());
+        self.count_complete();
         Ok(true)
     }
 
@@ -124,7 +129,9 @@ impl MirrorEpochs {
             return false;
         };
         epoch.unfinished -= 1;
-        epoch.is_complete()
+        let complete = epoch.is_complete();
+        self.count_complete();
+        complete
     }
 
     // ---- which writes may go to the disk -------------------------------------------------------------------------
@@ -173,18 +180,19 @@ impl MirrorEpochs {
 
     // ---- which epochs are durable --------------------------------------------------------------------------------
 
-    /// Epochs that are complete at the front, and their writes.
-    fn complete(&self) -> (usize, u32) {
-        let complete = self.epochs.iter().take_while(|e| e.is_complete());
-        complete.fold((0, 0), |(epochs, writes), e| {
-            (epochs + 1, writes + e.writes)
-        })
+    /// Counts those that have become complete at the front.
+    fn count_complete(&mut self) {
+        let (count, writes) = &mut self.complete;
+        while let Some(epoch) = self.epochs.get(*count).filter(|e| e.is_complete()) {
+            *count += 1;
+            *writes += epoch.writes;
+        }
     }
 
     /// When what is complete at the front is flushed: now, or together with what follows soon, if the writer lets us gather and
     /// nobody waits for it.
     pub(crate) fn flush_due(&mut self, now: Time, may_gather: bool) -> FlushDue {
-        let (complete, writes) = self.complete();
+        let (complete, writes) = self.complete;
         let due = self.flushed_at.plus_ms(FLUSH_GATHER_MS);
         let gathers = may_gather && self.waiting.is_empty() && writes < FLUSH_GATHER_WRITES;
         if self.flushing.is_some() || complete == 0 {
@@ -201,12 +209,12 @@ impl MirrorEpochs {
     /// They have been gathered for long enough. Says whether there is something to flush.
     pub(crate) fn timer_expired(&mut self) -> bool {
         self.timer_set = false;
-        self.flushing.is_none() && self.complete().0 > 0
+        self.flushing.is_none() && self.complete.0 > 0
     }
 
     /// What is complete is flushed, by so many volumes. Says whether it is durable already, because there is none.
     pub(crate) fn begin_flush(&mut self, volumes: u32) -> bool {
-        self.flushing = Some((self.complete().0, volumes));
+        self.flushing = Some((self.complete.0, volumes));
         volumes == 0
     }
 
@@ -224,16 +232,22 @@ impl MirrorEpochs {
         let (count, _) = self.flushing.take().unwrap_or_default();
         self.flushed_at = now;
         self.first += count as u64;
+        let writes: u32 = self.epochs.range(..count).map(|e| e.writes).sum();
+        self.complete.0 -= count;
+        self.complete.1 -= writes;
         let durable = self.epochs.drain(..count);
         let acks = durable.filter_map(|epoch| Some((epoch.barrier?, epoch.writes)));
         acks.collect()
     }
 
     /// # Panics
-    /// If no epoch is open, the flush in flight is of one that is not complete, or nobody looks any more at who may go.
+    /// If no epoch is open, the complete ones are counted wrong, the flush in flight is of one that is not complete, or nobody looks any more at who may go.
     pub(crate) fn check(&self) {
         let open = self.epochs.back();
         assert!(open.is_some_and(|e| e.barrier.is_none()), "no open epoch");
+        let complete = self.epochs.iter().take_while(|e| e.is_complete());
+        let counted = complete.fold((0, 0), |(n, writes), e| (n + 1, writes + e.writes));
+        assert_eq!(self.complete, counted, "complete epochs are counted wrong");
         if let Some((count, volumes)) = self.flushing {
             let last = count.checked_sub(1).and_then(|i| self.epochs.get(i));
             assert!(last.is_some_and(MirrorEpoch::is_complete) && volumes > 0);
