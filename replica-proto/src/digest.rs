@@ -3,6 +3,7 @@
 //! They are used unkeyed, over data bytes only, for data-integrity-alg, verify-alg and csums-alg. The two checksums are
 //! stored little-endian, and `crc32` is not the one of zip: it starts at zero and is not inverted at the end.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use sha2::Digest as _;
@@ -10,27 +11,16 @@ use sha2::Digest as _;
 /// Bytes of the longest digest (SHA-512).
 pub const MAX_DIGEST_LEN: usize = 64;
 
-/// A digest, 1 to 64 bytes, held in place.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest {
-    len: u8,
-    /// Zero from `len` on, so that the derived comparisons are right.
-    bytes: [u8; MAX_DIGEST_LEN],
-}
+/// A digest, 1 to 64 bytes. (Not in place: packets and events, which carry one now and then, are moved at every write.)
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Digest(Box<[u8]>);
 
 impl Digest {
     /// A digest of these bytes; `None` if there are none or more than 64.
     #[must_use]
     pub fn from_slice(digest: &[u8]) -> Option<Self> {
-        if digest.is_empty() || digest.len() > MAX_DIGEST_LEN {
-            return None;
-        }
-        let mut bytes = [0; MAX_DIGEST_LEN];
-        bytes[..digest.len()].copy_from_slice(digest);
-        Some(Self {
-            len: u8::try_from(digest.len()).ok()?,
-            bytes,
-        })
+        let fits = !digest.is_empty() && digest.len() <= MAX_DIGEST_LEN;
+        fits.then(|| Self(digest.into()))
     }
 
     /// `len` zero bytes: what K answers when it cannot read the block to be verified
@@ -43,14 +33,14 @@ impl Digest {
     /// The digest's bytes.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len()]
+        &self.0
     }
 
     /// Number of bytes, 1 to 64.
     #[must_use]
     #[allow(clippy::len_without_is_empty)] // it never is
     pub fn len(&self) -> usize {
-        usize::from(self.len)
+        self.0.len()
     }
 }
 
@@ -150,23 +140,17 @@ impl DigestAlgorithm {
     /// The digest of `data`.
     #[must_use]
     pub fn digest(self, data: &[u8]) -> Digest {
-        let mut bytes = [0; MAX_DIGEST_LEN];
-        let len = self.len();
-        let out = &mut bytes[..len];
-        match self {
-            Self::Crc32c => out.copy_from_slice(&crc32c::crc32c(data).to_le_bytes()),
-            Self::Crc32 => out.copy_from_slice(&crc32_linux(data).to_le_bytes()),
-            Self::Md5 => out.copy_from_slice(&md5::Md5::digest(data)),
-            Self::Sha1 => out.copy_from_slice(&sha1::Sha1::digest(data)),
-            Self::Sha224 => out.copy_from_slice(&sha2::Sha224::digest(data)),
-            Self::Sha256 => out.copy_from_slice(&sha2::Sha256::digest(data)),
-            Self::Sha384 => out.copy_from_slice(&sha2::Sha384::digest(data)),
-            Self::Sha512 => out.copy_from_slice(&sha2::Sha512::digest(data)),
-        }
-        Digest {
-            len: len as u8,
-            bytes,
-        } // at most 64
+        let bytes: Box<[u8]> = match self {
+            Self::Crc32c => crc32c::crc32c(data).to_le_bytes()[..].into(),
+            Self::Crc32 => crc32_linux(data).to_le_bytes()[..].into(),
+            Self::Md5 => md5::Md5::digest(data)[..].into(),
+            Self::Sha1 => sha1::Sha1::digest(data)[..].into(),
+            Self::Sha224 => sha2::Sha224::digest(data)[..].into(),
+            Self::Sha256 => sha2::Sha256::digest(data)[..].into(),
+            Self::Sha384 => sha2::Sha384::digest(data)[..].into(),
+            Self::Sha512 => sha2::Sha512::digest(data)[..].into(),
+        };
+        Digest(bytes)
     }
 }
 

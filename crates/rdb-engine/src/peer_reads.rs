@@ -11,7 +11,7 @@ use replica_proto::{BlockId, Digest};
 use crate::span::Span;
 
 /// A read that the peer asked for and that waits.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct BlockedRead {
     pub span: Span,
     pub block_id: BlockId,
@@ -19,7 +19,7 @@ pub(crate) struct BlockedRead {
 }
 
 /// What the peer reads for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// Its application: P_DATA_REPLY.
     Application,
@@ -65,11 +65,11 @@ impl PeerReads {
     /// The next one that begins, if it may: there is room beside those that are under way, or all are refused. When there is none,
     /// the look is over.
     pub(crate) fn next(&mut self, refused: bool, most: u64) -> Option<BlockedRead> {
-        let next = self.due.front().copied();
-        let next = next.filter(|read| refused || self.has_room(read.span.bytes, most));
-        self.looking = next.is_some();
-        if let Some(read) = next {
-            self.due.pop_front();
+        let next = self.due.front();
+        let may = next.is_some_and(|read| refused || self.has_room(read.span.bytes, most));
+        self.looking = may;
+        let next = if may { self.due.pop_front() } else { None };
+        if let Some(read) = &next {
             self.under_way += cost(read.span.bytes);
         }
         next

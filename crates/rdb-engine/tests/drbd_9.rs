@@ -84,7 +84,7 @@ impl Replay {
             ConnEvent::Received {
                 volume: seen.frame.volume,
                 packet: seen.frame.packet.clone(),
-                digest: seen.frame.digest,
+                digest: seen.frame.digest.clone(),
                 payload: bulk.then(|| Data(Rc::new(seen.payload.clone()))),
             },
         );

@@ -203,7 +203,7 @@ fn a_block_that_cannot_be_read_differs() {
     lone.w.nodes[0].disks[0].fail_reads = 1;
     let sent = ask(&mut lone, 0);
     let digest = sent.iter().find_map(|one| match &one.packet {
-        Packet::OvReply(_, digest) => Some(*digest),
+        Packet::OvReply(_, digest) => Some(digest.clone()),
         _ => None,
     });
     assert_eq!(digest, replica_proto::Digest::zeros(20));
@@ -334,7 +334,7 @@ fn a_reply_to_a_verify_that_is_over_lets_the_peer_go_on() {
     let (mut lone, asked) = driving(14, 800, Some(816));
     lone.w.nodes[0].disks[0].fail_reads = 1;
     let digest = sha1_of(&lone, 800, 4096);
-    reply(&mut lone, asked[0], digest);
+    reply(&mut lone, asked[0], digest.clone());
     assert_eq!(lone.conn(), ConnState::Connected, "the disk is given up");
     let sent = reply(&mut lone, asked[1], digest);
     let Some(Packet::OvResult(result)) = sent.first().map(|one| &one.packet) else {

@@ -134,7 +134,7 @@ pub(crate) fn control_packets() -> Vec<Packet> {
         Packet::RsDataRequest(request),
         Packet::RsThinRequest(request),
         Packet::OvRequest(request),
-        Packet::OvReply(request, digest),
+        Packet::OvReply(request, digest.clone()),
         Packet::CsumRsRequest(request, digest),
         Packet::Ping,
         Packet::PingAck,
@@ -209,7 +209,7 @@ pub(crate) fn samples() -> Vec<Sample> {
                 Some(DigestAlgorithm::Sha512),
             ] {
                 let digest = algorithm.map(|algorithm| algorithm.digest(b"bulk"));
-                let len = digest.map_or(0, |digest| digest.len());
+                let len = digest.as_ref().map_or(0, Digest::len);
                 let ctx = WireContext {
                     peer_digest_len: len,
                     own_digest_len: len,
@@ -227,7 +227,7 @@ pub(crate) fn samples() -> Vec<Sample> {
                         .map(|(packet, payload_len)| Sample {
                             ctx,
                             packet,
-                            digest,
+                            digest: digest.clone(),
                             payload_len,
                         }),
                 );
@@ -285,7 +285,7 @@ pub(crate) fn sized_packets() -> Vec<(Packet, usize, u32)> {
         (Packet::RsDataRequest(request), 16, 1 << 20),
         (Packet::RsThinRequest(request), 16, 1 << 20),
         (Packet::OvRequest(request), 16, 1 << 20),
-        (Packet::OvReply(request, digest), 16, 1 << 20),
+        (Packet::OvReply(request, digest.clone()), 16, 1 << 20),
         (Packet::CsumRsRequest(request, digest), 16, 1 << 20),
         (Packet::OutOfSync(desc), 8, 128 << 20),
         (Packet::RsDeallocated(desc), 8, 128 << 20),

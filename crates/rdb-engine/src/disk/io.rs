@@ -7,7 +7,7 @@ use crate::peer_reads::BlockedRead;
 use crate::span::Span;
 
 /// What an I/O in flight is for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Io {
     /// An application request's local part.
     Application { volume: VolumeNr, key: RequestKey },
@@ -44,7 +44,7 @@ pub(crate) enum Io {
 }
 
 /// An I/O in flight.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Started {
     pub io: Io,
     /// When it was asked for.

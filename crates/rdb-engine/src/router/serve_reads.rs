@@ -56,7 +56,7 @@ impl<P: Payload> Resource<P> {
     /// A read that counts as under way: it is started, refused, or waits for a write. `turn`: now, if it is its turn before
     /// users' writes that wait.
     pub(super) fn serve_read(&mut self, nr: VolumeNr, read: BlockedRead, turn: Option<Time>) {
-        let BlockedRead { span, purpose, .. } = read;
+        let span = read.span;
         let volume = self.volume(nr);
         if volume.state.disk != DiskState::UpToDate || volume.disk.open().is_none() {
             self.refuse_read(nr, read);
@@ -67,7 +67,7 @@ impl<P: Payload> Resource<P> {
         // A resync or verify block is read after every overlapping write is done, and the range is ours until the peer
         // has answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
         // Writes that came before it are read, also those that have not started.
-        let resync = matches!(purpose, Purpose::Resync | Purpose::Checksum(_));
+        let resync = matches!(read.purpose, Purpose::Resync | Purpose::Checksum(_));
         let unlocked = resync && self.planted(crate::Bug::ResyncUnlocked);
         let volume = self.volume_mut(nr);
         let ticket = volume.held.read_ticket();
@@ -75,7 +75,7 @@ impl<P: Payload> Resource<P> {
             volume.peer.reads_blocked.insert(ticket, read);
             return;
         }
-        match purpose {
+        match read.purpose {
             Purpose::Resync | Purpose::Checksum(_) if !unlocked => {
                 volume.held.insert(span, Holder::Resync);
             }
@@ -135,15 +135,13 @@ impl<P: Payload> Resource<P> {
             Purpose::Compare(_) => return self.on_compare_io(nr, read, current, result),
             Purpose::Application | Purpose::Resync | Purpose::Checksum(_) => {}
         }
-        let BlockedRead {
-            span,
-            block_id,
-            purpose,
-        } = read;
-        let resync = purpose != Purpose::Application;
+        let BlockedRead { span, block_id, .. } = read;
+        let resync = read.purpose != Purpose::Application;
         match result {
-            Ok(Some(payload)) if current && self.is_what_the_target_has(purpose, &payload) => {
-                self.answer_in_sync(nr, read);
+            Ok(Some(payload))
+                if current && self.is_what_the_target_has(&read.purpose, &payload) =>
+            {
+                self.answer_in_sync(nr, span);
             }
             Ok(Some(payload)) if current => {
                 let volume = self.volume_mut(nr);

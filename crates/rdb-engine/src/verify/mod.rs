@@ -166,7 +166,7 @@ impl Verify {
     }
 
     /// The peer says what it has in this block. Says whether that was asked for, by such a digest.
-    pub(crate) fn digest_came(&mut self, span: Span, digest: Digest) -> bool {
+    pub(crate) fn digest_came(&mut self, span: Span, digest: &Digest) -> bool {
         let expected = self.algorithm.is_none_or(|a| a.len() == digest.len());
         let asked = expected && self.asked.contains(span);
         if asked {

@@ -97,9 +97,10 @@ impl<P: Payload> Resource<P> {
 
     /// Has a volume's disk read these sectors.
     pub(in crate::router) fn read_disk(&mut self, io: Io, span: Span, whose: ReadFor) {
+        let volume = io.volume();
         let tag = self.start_data_io(io);
         self.emit(Effect::Read {
-            volume: io.volume(),
+            volume,
             tag,
             sector: span.sector,
             bytes: span.bytes,
@@ -109,8 +110,8 @@ impl<P: Payload> Resource<P> {
 
     /// Has a volume's disk make durable what it was given.
     pub(in crate::router) fn flush_disk(&mut self, io: Io) {
-        let tag = self.start_data_io(io);
         let volume = io.volume();
+        let tag = self.start_data_io(io);
         self.emit(Effect::Flush { volume, tag });
     }
 

@@ -9,7 +9,7 @@ use crate::disk::io::Io;
 use crate::effect::ReadFor;
 use crate::event::{DiskError, Payload};
 use crate::ids::{Session, VolumeNr};
-use crate::peer_reads::{BlockedRead, Purpose};
+use crate::peer_reads::Purpose;
 use crate::router::Resource;
 use crate::span::Span;
 use crate::state::is_target;
@@ -35,17 +35,16 @@ impl<P: Payload> Resource<P> {
     }
 
     /// Whether the block just read is what the target said it has.
-    pub(in crate::router) fn is_what_the_target_has(&self, purpose: Purpose, payload: &P) -> bool {
+    pub(in crate::router) fn is_what_the_target_has(&self, purpose: &Purpose, payload: &P) -> bool {
         match (purpose, self.net.comparison.peers().csums) {
-            (Purpose::Checksum(digest), Some(algorithm)) => payload.digest(algorithm) == digest,
+            (Purpose::Checksum(digest), Some(algorithm)) => payload.digest(algorithm) == *digest,
             _ => false,
         }
     }
 
     /// P_RS_IS_IN_SYNC: no answer comes to that.
-    pub(in crate::router) fn answer_in_sync(&mut self, nr: VolumeNr, read: BlockedRead) {
+    pub(in crate::router) fn answer_in_sync(&mut self, nr: VolumeNr, span: Span) {
         let now = self.now;
-        let span = read.span;
         let volume = self.volume_mut(nr);
         volume.counters.read += span.sectors();
         volume.peer.answer_given();

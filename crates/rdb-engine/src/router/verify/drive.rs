@@ -100,7 +100,7 @@ impl<P: Payload> Resource<P> {
     ) {
         let span = Span::from(reply);
         let peer = &mut self.volume_mut(nr).peer;
-        if !peer.verify.digest_came(span, digest) {
+        if !peer.verify.digest_came(span, &digest) {
             self.protocol_error(format!(
                 "volume {nr}: a digest of {} bytes for a block that was not asked for so, sector {span}",
                 digest.len()
