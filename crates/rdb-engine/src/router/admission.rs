@@ -24,7 +24,7 @@ enum Turn {
 impl<P: Payload> Resource<P> {
     pub(super) fn on_request(&mut self, request: Request<P>) {
         let (id, nr) = (request.id, request.volume);
-        let Some(volume) = self.volumes.get(&nr) else {
+        let Some(volume) = self.volumes.get(nr) else {
             self.emit(Effect::Complete {
                 request: id,
                 result: Err(RequestError::Inval),
@@ -134,7 +134,7 @@ impl<P: Payload> Resource<P> {
 
     /// Starts what can start among the requests that wait.
     pub(super) fn retry_waiting(&mut self, nr: VolumeNr) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        let Some(volume) = self.volumes.get_mut(nr) else {
             return;
         };
         for key in volume.users.take_waiting() {

@@ -134,7 +134,7 @@ impl<P: Payload> Resource<P> {
 
     /// A19: every bit is set, on disk too.
     pub(super) fn full_sync_ready(&mut self, nr: VolumeNr, ok: bool) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        let Some(volume) = self.volumes.get_mut(nr) else {
             return;
         };
         volume.users.release_writes();

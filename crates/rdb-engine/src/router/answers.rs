@@ -20,7 +20,7 @@ impl<P: Payload> Resource<P> {
     ) {
         let usable = self
             .volumes
-            .get(&nr)
+            .get(nr)
             .is_some_and(|v| state::is_there(v.state.disk));
         let Some(request) = self.requests.get_mut(key) else {
             return;

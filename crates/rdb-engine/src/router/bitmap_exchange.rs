@@ -140,7 +140,7 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(super) fn handshake_bitmap_ready(&mut self, nr: VolumeNr, ok: bool) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        let Some(volume) = self.volumes.get_mut(nr) else {
             return;
         };
         volume.peer.full_sync_writing = false;

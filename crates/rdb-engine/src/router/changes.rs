@@ -35,7 +35,7 @@ impl<P: Payload> Resource<P> {
             two_primaries: false,
             peer_primary_on_other_volume: self
                 .volumes
-                .values()
+                .iter()
                 .any(|v| v.nr != nr && v.state.peer == Role::Primary),
             device_open: self.admin.is_held_open(nr),
             fencing: volume
@@ -261,8 +261,14 @@ impl<P: Payload> Resource<P> {
 
     /// Runs what is to follow from what has happened so far, in order.
     pub(super) fn run_after(&mut self) {
+        if !self.after.is_empty() {
+            self.run_all_after(); // (most events have nothing that follows, and ask three times)
+        }
+    }
+
+    fn run_all_after(&mut self) {
         while let Some(follow) = self.after.pop_front() {
-            if !self.volumes.contains_key(&follow.volume()) {
+            if !self.volumes.contains(follow.volume()) {
                 continue;
             }
             match follow {

@@ -147,7 +147,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn awaits_record_of_loss(&self, nr: VolumeNr) -> bool {
-        let volume = self.volumes.get(&nr);
+        let volume = self.volumes.get(nr);
         volume.is_some_and(|v| v.peer.loss_unrecorded.is_some())
     }
 
@@ -167,7 +167,7 @@ impl<P: Payload> Resource<P> {
 
     /// The superblock that names the new generation is durable: writes that only this node has may complete (I20).
     pub(super) fn release_completions(&mut self, nr: VolumeNr) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        let Some(volume) = self.volumes.get_mut(nr) else {
             return;
         };
         volume.users.release_completions();
@@ -219,7 +219,7 @@ impl<P: Payload> Resource<P> {
     /// The histograms of what users waited for: a request is over.
     fn request_took(&mut self, key: RequestKey) {
         let request = &self.requests[key];
-        if let Some(volume) = self.volumes.get_mut(&request.volume()) {
+        if let Some(volume) = self.volumes.get_mut(request.volume()) {
             request.count_end(&mut volume.latencies, self.now);
         }
     }
@@ -227,7 +227,7 @@ impl<P: Payload> Resource<P> {
     /// A read or a write goes to its copies now; a read that is tried again counts once more.
     pub(super) fn has_started(&mut self, key: RequestKey) {
         let request = &self.requests[key];
-        if let Some(volume) = self.volumes.get_mut(&request.volume()) {
+        if let Some(volume) = self.volumes.get_mut(request.volume()) {
             request.count_wait(&mut volume.latencies, self.now);
         }
     }
@@ -243,7 +243,7 @@ impl<P: Payload> Resource<P> {
     /// The own disk has answered what it was asked then.
     pub(super) fn own_disk_took(&mut self, nr: VolumeNr, since: Time) {
         let now = self.now;
-        if let Some(volume) = self.volumes.get_mut(&nr) {
+        if let Some(volume) = self.volumes.get_mut(nr) {
             volume.latencies.own_disk.add(since, now);
         }
     }
@@ -251,10 +251,10 @@ impl<P: Payload> Resource<P> {
     /// Completes a read or a flush, which leave nothing behind.
     pub(super) fn complete(&mut self, key: RequestKey, ok: bool) {
         self.assert_decided(ok);
-        let request = &mut self.requests[key];
+        let request = &self.requests[key];
         let nr = request.volume();
-        if self.volumes[&nr].state.is_suspended() && request.is_read() && ok {
-            request.forget_copies();
+        if self.volume(nr).state.is_suspended() && request.is_read() && ok {
+            self.requests[key].forget_copies();
             self.volume_mut(nr).frozen.keep_served(key);
             return;
         }

@@ -20,7 +20,7 @@ use crate::state::{Change, ConnState, DiskState, Fencing};
 impl<P: Payload> Resource<P> {
     /// The connection is lost: a Primary has the peer fenced that may go on by itself.
     pub(super) fn fence_lost_peer(&mut self) {
-        let volumes = self.volumes.values().map(|v| v.state);
+        let volumes = self.volumes.iter().map(|v| v.state);
         if fences_lost_peer(volumes, self.fence_policy()) {
             self.fence_peer();
         }
@@ -62,7 +62,7 @@ impl<P: Payload> Resource<P> {
         if self.net.fence.is_running() {
             return Fenced::Asked;
         }
-        let beside_diskless = self.volumes.values().any(|v| v.state.awaits_word());
+        let beside_diskless = self.volumes.iter().any(|v| v.state.awaits_word());
         match way(self.net.cstate, beside_diskless, self.fence_policy()) {
             FenceWay::PeerIsThere => return Fenced::No,
             FenceWay::NothingHere => {
@@ -86,10 +86,10 @@ impl<P: Payload> Resource<P> {
 
     /// There is nothing here that the peer could be fenced for.
     fn give_up_fencing(&mut self) {
-        if !self.volumes.values().any(|v| v.state.susp_fen) {
+        if !self.volumes.iter().any(|v| v.state.susp_fen) {
             return;
         }
-        if !self.volumes.values().any(|v| v.state.susp_nod) {
+        if !self.volumes.iter().any(|v| v.state.susp_nod) {
             self.settle_transfer_log();
         }
         self.unsuspend(Change::default().and_susp_fen(false));
@@ -97,12 +97,12 @@ impl<P: Payload> Resource<P> {
 
     /// Whether the peer's disks are all too bad to go on with.
     pub(super) fn is_peer_fenced(&self) -> bool {
-        let mut volumes = self.volumes.values();
+        let mut volumes = self.volumes.iter();
         volumes.all(|v| is_fenced(v.state.pdsk))
     }
 
     fn fence_policy(&self) -> Option<Fencing> {
-        let volumes = self.volumes.values();
+        let volumes = self.volumes.iter();
         policy(volumes.filter_map(|v| Some((v.state.disk, v.disk.get()?.options().fencing))))
     }
 
@@ -138,7 +138,7 @@ impl<P: Payload> Resource<P> {
         };
         let policy = self.fence_policy().unwrap_or_default();
         // What is concluded holds for all volumes: the worst of the disks that could go on counts. (DRBD looks at the best.)
-        let disks = self.volumes.values().map(|v| v.state.disk);
+        let disks = self.volumes.iter().map(|v| v.state.disk);
         let worst = disks.filter(|disk| *disk >= DiskState::Consistent).min();
         let worst = worst.unwrap_or(DiskState::Diskless);
         let Some(verdict) = verdict(exit, policy, worst) else {

@@ -24,7 +24,7 @@ impl<P: Payload> Resource<P> {
     pub(super) fn share_suspension(&mut self) {
         let all = self
             .volumes
-            .values()
+            .iter()
             .fold(VolumeState::INITIAL, |all, v| VolumeState {
                 susp: all.susp || v.state.susp,
                 susp_nod: all.susp_nod || v.state.susp_nod,
@@ -55,7 +55,7 @@ impl<P: Payload> Resource<P> {
 
     /// Whether what is lost with the peer is kept for its return, or until it is fenced.
     pub(super) fn awaits_the_peer(&self) -> bool {
-        self.volumes.values().any(|v| v.state.awaits_the_peer())
+        self.volumes.iter().any(|v| v.state.awaits_the_peer())
     }
 
     /// Whether the data of a write are kept until it is durable at the peer, to be sent again.
@@ -90,7 +90,7 @@ impl<P: Payload> Resource<P> {
 
     /// Lets I/O go on that was frozen for a reason which is no more. Says whether it did.
     pub(super) fn poll_thaw(&mut self) -> bool {
-        let frozen = self.volumes.values().any(|v| v.state.is_suspended());
+        let frozen = self.volumes.iter().any(|v| v.state.is_suspended());
         if !frozen || self.net.link.is_exchanging() {
             return false; // the peer decides by the generations that it has been told of
         }
@@ -99,8 +99,8 @@ impl<P: Payload> Resource<P> {
             target_unproven: v.peer.resync.is_target_unproven(),
         };
         let unfenced = self.planted(Bug::ThawUnfenced) && self.handling.decides();
-        let unfenced = unfenced && self.volumes.values().any(|v| v.state.susp_fen);
-        let due = thaw(self.volumes.values().map(facts));
+        let unfenced = unfenced && self.volumes.iter().any(|v| v.state.susp_fen);
+        let due = thaw(self.volumes.iter().map(facts));
         let Some(why) = due.or(unfenced.then_some(Thaw::Fenced)) else {
             return false;
         };
@@ -204,7 +204,7 @@ impl<P: Payload> Resource<P> {
 
     /// Clears flags of the suspension on all volumes, and lets go on what waited if none is left.
     pub(super) fn unsuspend(&mut self, change: Change) {
-        let was = self.volumes.values().any(|v| v.state.is_suspended());
+        let was = self.volumes.iter().any(|v| v.state.is_suspended());
         for nr in self.volume_numbers() {
             let old = self.volume(nr).state;
             let new = old.apply(change);
@@ -212,7 +212,7 @@ impl<P: Payload> Resource<P> {
                 self.commit_state(nr, new);
             }
         }
-        if !was || self.volumes.values().any(|v| v.state.is_suspended()) {
+        if !was || self.volumes.iter().any(|v| v.state.is_suspended()) {
             return;
         }
         self.log(Level::Info, "susp( 1 -> 0 ) ");

@@ -68,7 +68,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn awaits_sync(&self, nr: VolumeNr, states: &[ConnState]) -> bool {
-        let volume = self.volumes.get(&nr);
+        let volume = self.volumes.get(nr);
         volume.is_some_and(|v| states.contains(&v.state.conn))
     }
 
@@ -104,7 +104,7 @@ impl<P: Payload> Resource<P> {
         let is_good = |state: crate::state::VolumeState| {
             state.disk == DiskState::UpToDate && state.pdsk == DiskState::UpToDate
         };
-        if fencing != Fencing::DontCare && self.volumes.values().all(|v| is_good(v.state)) {
+        if fencing != Fencing::DontCare && self.volumes.iter().all(|v| is_good(v.state)) {
             self.run_handler(Handler::UnfencePeer, None, Waits::Nothing);
         }
     }

@@ -29,10 +29,11 @@ mod transfer_log;
 mod trouble;
 mod verify;
 mod volume;
+mod volumes;
 mod write;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -52,6 +53,7 @@ use crate::peer_request::PeerWrite;
 use crate::planted::{Bug, Planted};
 use crate::router::connection::Connection;
 use crate::router::volume::Volume;
+use crate::router::volumes::Volumes;
 use crate::snapshot::Snapshots;
 use crate::write::{AppRequest, key_of};
 
@@ -77,7 +79,7 @@ pub struct Resource<P> {
     /// The first error that was logged in this event, else the first warning.
     said: Option<(Level, String)>,
     fx: Vec<Effect<P>>,
-    volumes: BTreeMap<VolumeNr, Volume<P>>,
+    volumes: Volumes<P>,
     net: Connection<P>,
     admin: Admin,
     /// `options` of the configuration.
@@ -111,7 +113,7 @@ impl<P: Payload> Resource<P> {
             log_cause: Cause::Own,
             said: None,
             fx: Vec::new(),
-            volumes: BTreeMap::new(),
+            volumes: Volumes::new(),
             net: Connection::new(ConnId::FIRST),
             admin: Admin::default(),
             options: ResourceOptions::default(),
@@ -233,9 +235,9 @@ impl<P: Payload> Resource<P> {
             let mut more = self.poll_net();
             more |= self.poll_thaw();
             more |= self.poll_admin();
-            let mut next = self.next_volume(None);
+            let mut next = self.volumes.next_nr(None);
             while let Some(nr) = next {
-                next = self.next_volume(Some(nr));
+                next = self.volumes.next_nr(Some(nr));
                 self.run_after(); // the peer hears what has become of a disk before it is sent what waited
                 self.poll_bitmap_due(nr);
                 more |= self.poll_wanted_as_target(nr);
@@ -246,7 +248,7 @@ impl<P: Payload> Resource<P> {
             }
             // (A volume that comes later may have changed what is known of an earlier one, as by leaving the connection.)
             let unrecorded = |v: &Volume<P>| v.disk.is_record_unqueued();
-            if !more && self.after.is_empty() && !self.volumes.values().any(unrecorded) {
+            if !more && self.after.is_empty() && !self.volumes.iter().any(unrecorded) {
                 return;
             }
         }
@@ -299,14 +301,14 @@ impl<P: Payload> Resource<P> {
     /// The volume, which the caller knows to exist.
     fn volume(&self, nr: VolumeNr) -> &Volume<P> {
         self.volumes
-            .get(&nr)
+            .get(nr)
             .expect("the caller has looked the volume up")
     }
 
     /// The volume, which the caller knows to exist.
     fn volume_mut(&mut self, nr: VolumeNr) -> &mut Volume<P> {
         self.volumes
-            .get_mut(&nr)
+            .get_mut(nr)
             .expect("the caller has looked the volume up")
     }
 
@@ -320,21 +322,11 @@ impl<P: Payload> Resource<P> {
 
     /// The volume's disk, if it is attached.
     fn disk_if_attached(&self, nr: VolumeNr) -> Option<&Disk> {
-        self.volumes.get(&nr)?.disk.get()
-    }
-
-    /// The volume after this one, or the first: to walk the volumes while changing them, without a list.
-    fn next_volume(&self, after: Option<VolumeNr>) -> Option<VolumeNr> {
-        use core::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, Excluded);
-        self.volumes
-            .range((from, Unbounded))
-            .next()
-            .map(|(&nr, _)| nr)
+        self.volumes.get(nr)?.disk.get()
     }
 
     fn volume_numbers(&self) -> Vec<VolumeNr> {
-        self.volumes.keys().copied().collect()
+        self.volumes.iter().map(|v| v.nr).collect()
     }
 
     fn send(&mut self, volume: VolumeNr, packet: Packet, payload: Option<P>) {

@@ -34,7 +34,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn is_negotiating(&self, nr: VolumeNr) -> bool {
-        let volume = self.volumes.get(&nr);
+        let volume = self.volumes.get(nr);
         volume.is_some_and(|v| v.state.disk == DiskState::Negotiating)
     }
 }

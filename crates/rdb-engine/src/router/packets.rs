@@ -96,7 +96,7 @@ impl<P: Payload> Resource<P> {
             Packet::UnplugRemote | Packet::DelayProbe { .. } | Packet::EnableReplication { .. } => {
             }
             packet => {
-                if !self.volumes.contains_key(&nr) {
+                if !self.volumes.contains(nr) {
                     self.on_unknown_volume(nr, &packet);
                     return;
                 }
@@ -115,7 +115,7 @@ impl<P: Payload> Resource<P> {
                 packet,
                 Packet::UnplugRemote | Packet::DelayProbe { .. } | Packet::EnableReplication { .. }
             );
-        let volume = self.volumes.get(&nr).filter(|_| !wide);
+        let volume = self.volumes.get(nr).filter(|_| !wide);
         let asked = self.admin.asks_about(Some(nr));
         let (state, past) = volume.map_or((VolumeState::INITIAL, Past::empty()), |volume| {
             (volume.state, volume.peer.past)
@@ -365,7 +365,7 @@ impl<P: Payload> Resource<P> {
         let code = if self.net.link.resolves_conflicts() && self.admin.asks_about(None) {
             StateError::ConcurrentChange.code()
         } else {
-            let volumes = self.volumes.values();
+            let volumes = self.volumes.iter();
             if change.disk.is_some() && volumes.clone().any(|v| v.state.disk < DiskState::Outdated)
             {
                 change.disk = None; // such a disk is worse than Outdated already

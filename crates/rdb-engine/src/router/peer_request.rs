@@ -289,13 +289,13 @@ impl<P: Payload> Resource<P> {
     ///
     /// What goes on can end at once and wake others: those are let go here, and not by each within the one before.
     pub(super) fn retry_woken(&mut self, nr: VolumeNr) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        let Some(volume) = self.volumes.get_mut(nr) else {
             return;
         };
         if !volume.held.begin_to_look() {
             return;
         }
-        while let Some(volume) = self.volumes.get_mut(&nr)
+        while let Some(volume) = self.volumes.get_mut(nr)
             && let Some(waiter) = volume.held.next_woken()
         {
             match waiter {
@@ -322,7 +322,7 @@ impl<P: Payload> Resource<P> {
 
     /// What waits for a range and needs a disk that is there no more waits no longer.
     pub(super) fn refuse_blocked(&mut self, nr: VolumeNr) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        let Some(volume) = self.volumes.get_mut(nr) else {
             return;
         };
         if volume.state.disk != DiskState::UpToDate {

@@ -48,7 +48,7 @@ impl<P: Payload> Resource<P> {
     /// The exchange is over if the peer has told of every volume.
     pub(super) fn end_exchange_if_all_told(&mut self) {
         let waits = |v: &Volume<P>| v.state.conn == ConnState::WFReportParams;
-        if !self.volumes.values().any(waits) {
+        if !self.volumes.iter().any(waits) {
             self.net.link.end_exchange();
         }
     }

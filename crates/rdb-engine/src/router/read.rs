@@ -50,11 +50,10 @@ impl<P: Payload> Resource<P> {
 
     /// One copy failed: try what is left.
     pub(super) fn retry_read(&mut self, key: RequestKey) {
-        let request = &mut self.requests[key];
-        let nr = request.volume();
-        if self.volumes[&nr].state.is_suspended() {
+        let nr = self.requests[key].volume();
+        if self.volume(nr).state.is_suspended() {
             // It is tried with what there is when I/O goes on.
-            request.forget_there();
+            self.requests[key].forget_there();
             self.volume_mut(nr).users.wait(key);
             return;
         }

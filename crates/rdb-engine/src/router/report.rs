@@ -22,7 +22,7 @@ impl<P: Payload> Resource<P> {
     pub fn status(&self, now: Time) -> ResourceStatus {
         let volumes: Vec<VolumeStatus> = self
             .volumes
-            .values()
+            .iter()
             .map(|v| self.volume_status(v, now))
             .collect();
         ResourceStatus {
@@ -55,7 +55,7 @@ impl<P: Payload> Resource<P> {
     /// At most `max` words of a volume's bitmap from word `from` on; nothing without such a volume, or without its disk. Whoever
     /// wants all of it asks piece by piece, so that nobody waits long for this one.
     pub fn marks(&self, nr: VolumeNr, from: usize, max: usize) -> Option<Marks> {
-        let bitmap = self.volumes.get(&nr)?.disk.get()?.marks();
+        let bitmap = self.volumes.get(nr)?.disk.get()?.marks();
         let words = bitmap.words();
         let from = from.min(words.len());
         let end = from.saturating_add(max).min(words.len());
@@ -153,7 +153,7 @@ impl<P: Payload> Resource<P> {
             io_in_flight: self.io.len(),
             volumes: self.volumes.len(),
         };
-        for volume in self.volumes.values() {
+        for volume in self.volumes.iter() {
             counts.check_volume(volume);
             volume.disk.check(|who| match who {
                 Writer::Own(key) => self.requests.contains(key),

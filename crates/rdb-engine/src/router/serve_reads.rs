@@ -199,13 +199,13 @@ impl<P: Payload> Resource<P> {
     /// A read that is refused makes room for the next one; that is done here, and not by each within the one before.
     pub(super) fn continue_peer_reads(&mut self, nr: VolumeNr) {
         let most = under_way_max(self.net.options.as_ref().map_or(2048, |o| o.max_buffers));
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        let Some(volume) = self.volumes.get_mut(nr) else {
             return;
         };
         if !volume.peer.peer_reads.begin_to_look() {
             return;
         }
-        while let Some(volume) = self.volumes.get_mut(&nr) {
+        while let Some(volume) = self.volumes.get_mut(nr) {
             let refused = volume.state.disk != DiskState::UpToDate;
             let Some(read) = volume.peer.peer_reads.next(refused, most) else {
                 break;

@@ -56,7 +56,7 @@ impl<P: Payload> Resource<P> {
 
     /// What is looked at of each volume.
     pub(super) fn snapshot_facts(&self) -> impl Iterator<Item = Facts> {
-        self.volumes.values().map(|volume| Facts {
+        self.volumes.iter().map(|volume| Facts {
             state: volume.state,
             marked: volume.bits_set(),
         })

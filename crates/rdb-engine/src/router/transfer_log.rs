@@ -51,7 +51,7 @@ impl<P: Payload> Resource<P> {
         while let Some(key) = self.net.log.next_durable(barrier) {
             if let Some(request) = self.requests.get_mut(key) {
                 let (nr, waited) = (request.volume(), request.barrier_acked());
-                if waited && let Some(volume) = self.volumes.get_mut(&nr) {
+                if waited && let Some(volume) = self.volumes.get_mut(nr) {
                     volume.peer.answered();
                 }
                 self.advance_write(key);
@@ -211,13 +211,13 @@ impl<P: Payload> Resource<P> {
     }
 
     fn flush_epochs(&mut self) {
-        if self.volumes.values().any(Volume::holds_back_epochs) {
+        if self.volumes.iter().any(Volume::holds_back_epochs) {
             return; // goes on when the disk that is being given up has been flushed a last time
         }
         let mut volumes = 0;
-        let mut next = self.next_volume(None);
+        let mut next = self.volumes.next_nr(None);
         while let Some(nr) = next {
-            next = self.next_volume(Some(nr));
+            next = self.volumes.next_nr(Some(nr));
             let volume = self.volume_mut(nr);
             if !core::mem::take(&mut volume.peer.mirror_unflushed) || !volume.has_usable_disk() {
                 continue;

@@ -150,7 +150,7 @@ impl<P: Payload> Resource<P> {
             older: lost.and_then(|lost| lost.older().cloned()),
             forced: volume.forced.map(|(was, _)| was),
             fresh: volume.is_fresh(),
-            peer_is_primary: self.volumes.values().any(|v| v.state.peer == Role::Primary),
+            peer_is_primary: self.volumes.iter().any(|v| v.state.peer == Role::Primary),
         })?;
         Some(DiskTrouble {
             reason,

@@ -198,7 +198,7 @@ impl<P: Payload> Resource<P> {
 
     /// The same of any sectors.
     pub(super) fn mark(&mut self, nr: VolumeNr, sector: u64, end: u64) -> u64 {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        let Some(volume) = self.volumes.get_mut(nr) else {
             return 0;
         };
         let size = volume.size;

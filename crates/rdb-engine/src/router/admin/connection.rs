@@ -33,14 +33,14 @@ impl<P: Payload> Resource<P> {
             self.admin_refused(125, why);
             return;
         }
-        if discard_my_data && self.volumes.values().any(|v| v.state.role == Role::Primary) {
+        if discard_my_data && self.volumes.iter().any(|v| v.state.role == Role::Primary) {
             self.admin_refused(123, "a volume is Primary");
             return;
         }
         self.net.options = Some(options);
         self.net.attempt.order(discard_my_data, tentative);
         self.net.troubles.forget_last();
-        for volume in self.volumes.values_mut() {
+        for volume in self.volumes.iter_mut() {
             volume.peer.traffic.begin_anew();
         }
         self.start_connecting();
@@ -122,7 +122,7 @@ impl<P: Payload> Resource<P> {
 
     /// Whether that is on record.
     fn is_outdated_on_record(&self) -> bool {
-        !self.volumes.values().any(Volume::has_pending_record)
+        !self.volumes.iter().any(Volume::has_pending_record)
     }
 
     /// Asks the peer whether we may go (`docs/spec/behaviour.md`, section 12.4).
@@ -213,7 +213,7 @@ impl<P: Payload> Resource<P> {
 
     /// Whether settings can change on this connection as it is (`docs/spec/behaviour.md`, section 7.8).
     fn may_announce(&self, old: &NetOptions, new: &NetOptions) -> Result<(), AdminError> {
-        let any = |is: fn(ConnState) -> bool| self.volumes.values().any(|v| is(v.state.conn));
+        let any = |is: fn(ConnState) -> bool| self.volumes.iter().any(|v| is(v.state.conn));
         if !self.net.link.is_greeted() {
             // What it says next would be compared with what it cannot know.
             return Err(AdminError::State(StateError::InTransientState));

@@ -124,7 +124,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn admin_late_reply(&mut self, volume: Option<VolumeNr>, code: i32, detach: bool) {
-        let has_disk = |nr: &VolumeNr| self.volumes.get(nr).is_some_and(Volume::has_usable_disk);
+        let has_disk = |nr: &VolumeNr| self.volumes.get(*nr).is_some_and(Volume::has_usable_disk);
         let kept = detach && volume.as_ref().is_some_and(has_disk);
         if state::is_success(code) && volume.is_none() {
             self.connect_anew("the peer has agreed to part, which nobody wants any more");
@@ -156,7 +156,7 @@ impl<P: Payload> Resource<P> {
         let command = op.command().clone();
         let (stage, ready) = op.place();
         if let Some(nr) = op.volume() {
-            let exists = self.volumes.contains_key(&nr);
+            let exists = self.volumes.contains(nr);
             if !exists && !matches!(command, Command::NewVolume { .. }) {
                 self.admin_refused(127, &format!("no volume {nr}"));
                 return;
@@ -328,7 +328,7 @@ impl<P: Payload> Resource<P> {
     // ---- volumes -------------------------------------------------------------------------------------------------
 
     fn admin_new_volume(&mut self, nr: VolumeNr, minor: u32) {
-        if self.volumes.contains_key(&nr) {
+        if self.volumes.contains(nr) {
             self.admin_refused(161, &format!("volume {nr} exists already"));
             return;
         }
@@ -337,7 +337,7 @@ impl<P: Payload> Resource<P> {
         let is_up = self.is_up();
         // The peer hears of it now. If it has one of this number it will not say so again; see `router/peer_volumes.rs`.
         volume.peer.untold = is_up;
-        self.volumes.insert(nr, volume);
+        self.volumes.insert(volume);
         if is_up && self.has_told_of(nr) {
             self.exchange_anew(nr);
         } else if is_up {
@@ -356,7 +356,7 @@ impl<P: Payload> Resource<P> {
             self.admin_refused(160, "the volume is Primary or has a disk");
             return;
         }
-        self.volumes.remove(&nr);
+        self.volumes.remove(nr);
         self.end_exchange_if_all_told();
         self.admin_done(Ok(()));
     }

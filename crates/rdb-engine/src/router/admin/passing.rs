@@ -35,7 +35,7 @@ impl<P: Payload> Resource<P> {
             if suspends {
                 self.unsuspend(Change::default().and_susp(false));
             }
-            if let Some(nr) = nr.filter(|nr| self.volumes.contains_key(nr)) {
+            if let Some(nr) = nr.filter(|nr| self.volumes.contains(*nr)) {
                 // The end of a resync may have waited for it.
                 self.target_check_end(nr);
             }
@@ -68,7 +68,7 @@ impl<P: Payload> Resource<P> {
 
     /// Takes the disk from under whatever waits.
     pub(super) fn detach_passing(&mut self, id: AdminId, nr: VolumeNr) {
-        let result = match self.volumes.get(&nr) {
+        let result = match self.volumes.get(nr) {
             None => Err(AdminError::refused(127, format!("no volume {nr}"))),
             Some(volume) => {
                 if self.admin.attaches(nr) {

@@ -61,7 +61,7 @@ impl<P: Payload> Resource<P> {
         if wish.with_peer && !self.net.agreed.takes_snapshots() {
             return Err("the peer is no rdb that takes part in snapshots".to_string());
         }
-        let Some(first) = self.next_volume(None) else {
+        let Some(first) = self.volumes.next_nr(None) else {
             return Err(Unfit::NoVolume.to_string());
         };
         let change = Change::default().and_susp(true);

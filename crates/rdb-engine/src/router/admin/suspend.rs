@@ -50,7 +50,7 @@ impl<P: Payload> Resource<P> {
 
     /// Lets them go on, for whatever reason they wait.
     pub(super) fn order_resume(&mut self, id: AdminId, nr: VolumeNr) {
-        if self.volumes.contains_key(&nr) {
+        if self.volumes.contains(nr) {
             self.admin.order_resume(id);
         } else {
             let result = Err(AdminError::refused(127, format!("no volume {nr}")));

@@ -67,7 +67,7 @@ impl<P: Payload> Resource<P> {
         tag: IoTag,
         result: Result<Vec<u8>, DiskError>,
     ) {
-        let reading = self.volumes.get_mut(&nr);
+        let reading = self.volumes.get_mut(nr);
         let reading = reading.and_then(|volume| volume.disk.reading_mut());
         let Some(step) = reading.and_then(|reading| reading.read_ended(tag)) else {
             return;
@@ -261,7 +261,7 @@ impl<P: Payload> Resource<P> {
 
     /// Goes on with an attach that waited for the exchange of parameters. Says whether there was one.
     pub(in crate::router) fn poll_attach(&mut self, nr: VolumeNr) -> bool {
-        let told = self.volumes.get(&nr).is_some_and(|v| v.disk.is_told());
+        let told = self.volumes.get(nr).is_some_and(|v| v.disk.is_told());
         let due = !self.net.link.is_exchanging() && told;
         if due {
             self.attach_continue(nr, true);

@@ -45,7 +45,7 @@ impl<P: Payload> Resource<P> {
             _ if writes => DataIo::Write,
             _ => DataIo::Read,
         };
-        if let Some(volume) = self.volumes.get_mut(&nr)
+        if let Some(volume) = self.volumes.get_mut(nr)
             && !matches!(io, Io::Abandoned { .. })
         {
             volume.disk.io_ended(kind, result.is_ok());
@@ -92,7 +92,7 @@ impl<P: Payload> Resource<P> {
     /// The volume of an I/O in flight.
     pub(in crate::router) fn io_volume(&self, tag: IoTag) -> Option<VolumeNr> {
         let nr = self.io.volume_of(tag)?;
-        self.volumes.contains_key(&nr).then_some(nr)
+        self.volumes.contains(nr).then_some(nr)
     }
 
     /// Has a volume's disk read these sectors.

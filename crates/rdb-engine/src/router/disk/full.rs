@@ -66,7 +66,7 @@ impl<P: Payload> Resource<P> {
 
     /// An I/O has ended. If it had met a full disk there may be room for others, too.
     pub(in crate::router) fn space_io_ended(&mut self, nr: VolumeNr, tag: IoTag, ok: bool) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        let Some(volume) = self.volumes.get_mut(nr) else {
             return;
         };
         let Some(tried) = volume.space.ended(tag, ok) else {
@@ -116,6 +116,6 @@ impl<P: Payload> Resource<P> {
 
     /// Whether writes wait for space on this volume's disk.
     pub(in crate::router) fn waits_for_space(&self, nr: VolumeNr) -> bool {
-        self.volumes.get(&nr).is_some_and(|v| !v.space.is_empty())
+        self.volumes.get(nr).is_some_and(|v| !v.space.is_empty())
     }
 }

@@ -115,7 +115,7 @@ impl<P: Payload> Resource<P> {
 
     /// A21: once nobody uses the failed disk, its bitmap and superblock are written as well as it takes them.
     pub(in crate::router) fn disk_quiet(&mut self, nr: VolumeNr) {
-        if !self.volumes.contains_key(&nr) {
+        if !self.volumes.contains(nr) {
             return;
         }
         let disk = self.volume(nr).state.disk;
@@ -178,7 +178,7 @@ impl<P: Payload> Resource<P> {
 
     /// Nothing of the disk is under way, and nobody waits for it.
     fn forget_disk(&mut self, nr: VolumeNr) {
-        if !self.volumes.contains_key(&nr) {
+        if !self.volumes.contains(nr) {
             return;
         }
         self.given_up_disk_flushed(nr);

@@ -40,7 +40,7 @@ impl<P: Payload> Resource<P> {
 
     pub(in crate::router) fn on_disk_timer(&mut self, nr: VolumeNr) {
         let now = self.now;
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        let Some(volume) = self.volumes.get_mut(nr) else {
             return;
         };
         let given_up = volume.watch.expire(now);
@@ -96,7 +96,7 @@ impl<P: Payload> Resource<P> {
 
     /// The disk has answered what nobody waits for any more.
     pub(in crate::router) fn abandoned_io_ended(&mut self, nr: VolumeNr) {
-        if let Some(volume) = self.volumes.get_mut(&nr) {
+        if let Some(volume) = self.volumes.get_mut(nr) {
             volume.disk.abandoned_io_ended();
         }
     }

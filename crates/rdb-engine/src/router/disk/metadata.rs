@@ -22,7 +22,7 @@ impl<P: Payload> Resource<P> {
 
     /// Writes the superblock if it changed and no write that would carry the change is queued.
     pub(in crate::router) fn md_sync_if_dirty(&mut self, nr: VolumeNr) {
-        let volume = self.volumes.get(&nr);
+        let volume = self.volumes.get(nr);
         if volume.is_some_and(|volume| volume.disk.is_record_unqueued()) {
             self.md(nr, MdKind::SUPERBLOCK, Then::Nothing);
         }

@@ -160,7 +160,7 @@ impl<P: Payload> Resource<P> {
         let change =
             rules::peer_state::change(own, packet, told, negotiated.map(|worth| worth.own));
         let establishes = own.conn < ConnState::Connected && told.conn >= ConnState::Connected;
-        let owed = self.volumes.values().any(|v| v.frozen.owes_generation());
+        let owed = self.volumes.iter().any(|v| v.frozen.owes_generation());
         if owed && is_no_return(&own, told.conn, packet.disk) {
             let text = "Aborting Connect, can not thaw IO with an only Consistent peer";
             self.log_volume(Level::Error, nr, text);

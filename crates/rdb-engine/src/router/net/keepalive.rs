@@ -85,7 +85,7 @@ impl<P: Payload> Resource<P> {
         let now = self.now;
         let mut next = None;
         let mut late = None;
-        for volume in self.volumes.values() {
+        for volume in self.volumes.iter() {
             let Some(since) = volume.peer.oldest_awaited() else {
                 continue;
             };
@@ -118,7 +118,7 @@ impl<P: Payload> Resource<P> {
 
     /// Whether the peer is not left for being slow.
     pub(in crate::router) fn is_peer_needed(&self) -> bool {
-        expulsion::is_needed(self.volumes.values().map(|v| v.state))
+        expulsion::is_needed(self.volumes.iter().map(|v| v.state))
     }
 
     pub(in crate::router) fn log_waiting_for_peer(&mut self) {

@@ -71,7 +71,7 @@ impl<P: Payload> Resource<P> {
         net.meetings.begin();
         net.epochs = MirrorEpochs::default();
         net.epochs_of = net.session;
-        for volume in self.volumes.values_mut() {
+        for volume in self.volumes.iter_mut() {
             volume.peer.connection_begins();
         }
         let net = &mut self.net;

@@ -110,7 +110,7 @@ impl<P: Payload> Resource<P> {
     /// The target has answered a ping since it said that it is done: what it has acknowledged before is known here.
     pub(in crate::router) fn source_acks_seen(&mut self, nr: VolumeNr) {
         let epoch = self.net.log.epoch();
-        if let Some(volume) = self.volumes.get_mut(&nr)
+        if let Some(volume) = self.volumes.get_mut(nr)
             && is_source(volume.state.conn)
             && volume.peer.resync.acks_seen(epoch)
         {

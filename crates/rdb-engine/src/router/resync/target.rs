@@ -48,7 +48,7 @@ impl<P: Payload> Resource<P> {
     /// The source of a full sync has had long enough to begin. Nothing has been overwritten: a disk that was kept serves on.
     pub(in crate::router) fn on_sync_uuid_timer(&mut self, nr: VolumeNr) {
         let limit = self.net.request_limit_ms();
-        let Some(volume) = self.volumes.get(&nr) else {
+        let Some(volume) = self.volumes.get(nr) else {
             return;
         };
         let state = volume.state;
@@ -124,7 +124,7 @@ impl<P: Payload> Resource<P> {
     /// One step: how much may be asked for in the next tenth of a second.
     pub(in crate::router) fn on_resync_timer(&mut self, nr: VolumeNr) {
         let now = self.now;
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        let Some(volume) = self.volumes.get_mut(nr) else {
             return;
         };
         if volume.state.conn == ConnState::VerifyS {
@@ -355,7 +355,7 @@ impl<P: Payload> Resource<P> {
         if self.asks_peer() {
             return;
         }
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        let Some(volume) = self.volumes.get_mut(nr) else {
             return;
         };
         let marked = volume.bits_set();
@@ -365,7 +365,7 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(in crate::router) fn target_acks_arrived(&mut self, nr: VolumeNr) {
-        let volume = self.volumes.get(&nr);
+        let volume = self.volumes.get(nr);
         if volume.is_some_and(|volume| volume.peer.resync.is_ending()) {
             // UpToDate may be on record only when all resync data is durable (I13).
             self.md(nr, MdKind::FlushData, Then::ResyncDataDurable);

@@ -37,7 +37,7 @@ impl<P: Payload> Resource<P> {
     /// The end, after the last result or because the driver says so.
     pub(in crate::router) fn verify_finish(&mut self, nr: VolumeNr) {
         let now = self.now;
-        if !(self.volumes.get(&nr)).is_some_and(|volume| is_verify(volume.state.conn)) {
+        if !(self.volumes.get(nr)).is_some_and(|volume| is_verify(volume.state.conn)) {
             return;
         }
         let differing = self.volume_mut(nr).peer.verify.take_differing();
