@@ -8,6 +8,7 @@ direct I/O, the two-copy ones replicating over TCP on loopback:
   quorum   qemu-storage-daemon: quorum over a local file and an NBD client to a second qemu-nbd,
            both votes wanted, reads local (the mirror a user could have without rdb)
   rdb-A, rdb-B, rdb-C   a pair of rdbd, protocol A, B, C
+  other-A, other-B, other-C   the same of another build, whose programs are in --other: what a change costs
 
 Workloads (fio, ioengine=nbd): w1, w32 4k random writes at depth 1 and 32; w8 at depth 8 (its p99
 shows a Nagle stall); rw32 4k random, 70 % reads, depth 32; s1m sequential 1 MiB writes, depth 8;
@@ -178,11 +179,12 @@ class Rdb(Contestant):
 
     addresses = 0
 
+    binaries = os.environ.get("RDB_BIN_DIR")
+
     def __init__(self, name, place, size, qemu, sparse=False):
         super().__init__(name, place, size, qemu)
         self.protocol = name[-1] if name[-1] in "ABC" else "C"
         self.sparse = sparse
-        self.binaries = os.environ.get("RDB_BIN_DIR")
         if not self.binaries:
             raise Failure("RDB_BIN_DIR is not set: run `cargo xtask bench`")
 
@@ -254,6 +256,12 @@ resource r0 {{
         return ["cmp", "-n", str(self.size), self.path("alice.disk"), self.path("bob.disk")]
 
 
+class Other(Rdb):
+    """The same of another build."""
+
+    binaries = None
+
+
 def measure(contestant, workload, seconds, size):
     out = contestant.path("fio.json")
     words = ["fio", "--name=x", "--ioengine=nbd", "--uri=" + contestant.uri, f"--size={size}",
@@ -294,12 +302,16 @@ def median(values):
 
 
 def speed(options, place, qemu):
-    kinds = {"single": Single, "quorum": Quorum, "rdb-A": Rdb, "rdb-B": Rdb, "rdb-C": Rdb}
+    kinds = {"single": Single, "quorum": Quorum, "rdb-A": Rdb, "rdb-B": Rdb, "rdb-C": Rdb,
+             "other-A": Other, "other-B": Other, "other-C": Other}
+    Other.binaries = options.other
     contestants, results = [], {}
     try:
         for name in options.contestants.split(","):
             if name not in kinds:
                 raise Failure(f"no contestant {name}; there are {', '.join(kinds)}")
+            if kinds[name] is Other and not options.other:
+                raise Failure(f"{name}: --other does not say where its programs are")
             print(f"starting {name}", file=sys.stderr)
             contestant = kinds[name](name, place, options.size, qemu)
             contestants.append(contestant)
@@ -407,6 +419,7 @@ def main():
     parser.add_argument("--size", type=size_of, default=size_of("1G"), help="of each copy (default 1G)")
     parser.add_argument("--dir", default="/var/tmp", help="where the disks lie (default %(default)s)")
     parser.add_argument("--parts", default="speed,resync,footprint", help="default %(default)s")
+    parser.add_argument("--other", metavar="DIR", help="programs of another build, for other-A, other-B, other-C")
     parser.add_argument("--json", help="write all numbers there")
     options = parser.parse_args()
     qemu = os.environ.get("QEMU_DIR", "")
