@@ -59,8 +59,6 @@ pub(super) struct Connection<P> {
     pub(super) epochs: MirrorEpochs,
     /// The connection they belong to: they outlive it until all its writes have ended.
     pub(super) epochs_of: Session,
-    /// Flushes that wait for the peer's barriers.
-    pub(super) flushes_waiting: u32,
     /// The bitmap that is being sent.
     pub(super) bitmap_out: Option<BitmapOut>,
     /// The bitmap that is coming.
@@ -92,7 +90,6 @@ impl<P> Connection<P> {
             log: TransferLog::default(),
             epochs: MirrorEpochs::default(),
             epochs_of: Session::first(id),
-            flushes_waiting: 0,
             bitmap_out: None,
             bitmap_in: None,
         }

@@ -177,6 +177,14 @@ impl<P: Payload> Resource<P> {
             self.net.log.len(),
             "the transfer log and its requests differ"
         );
+        let flushes = self
+            .requests
+            .iter()
+            .filter(|(_, r)| r.is_flush() && r.is_unheard());
+        assert!(
+            flushes.map(|(key, _)| key).eq(self.net.log.flushes()),
+            "flushes wait for no barrier, or barriers for no flush"
+        );
         counts.check_net(&self.net);
         self.admin.check();
         let fences = |id| self.handling.runs_for(Waits::Fence, id);

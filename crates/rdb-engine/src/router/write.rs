@@ -1,7 +1,6 @@
 //! The way of a write to both copies, and of a flush.
 
 use alloc::format;
-use alloc::vec::Vec;
 
 use replica_proto::{Features, Packet};
 
@@ -165,27 +164,18 @@ impl<P: Payload> Resource<P> {
     pub(super) fn flush_at_peer(&mut self, key: RequestKey) {
         self.close_epoch();
         self.send_barrier();
-        let newest = self.net.log.newest();
-        if self.requests[key].await_barrier(newest) {
-            self.net.flushes_waiting += 1;
+        if !self.requests[key].is_unheard() {
+            let waits = self.net.log.await_all(key);
+            self.requests[key].await_barrier(waits);
         }
     }
 
     /// Flushes that wait for the peer's barriers, after some were acknowledged or the peer was lost.
     pub(super) fn release_flushes(&mut self) {
-        if self.net.flushes_waiting == 0 {
-            return;
-        }
-        let requests = self.requests.iter();
-        let waiting = requests.filter_map(|(key, r)| Some((key, r.flush_after()?)));
-        let waiting: Vec<(RequestKey, RequestKey)> = waiting.collect();
-        for (key, last) in waiting {
-            if !self.net.log.contains(last) {
-                self.net.flushes_waiting -= 1;
-                let lost = !self.is_up();
-                self.requests[key].barrier_gone(lost);
-                self.advance_write(key);
-            }
+        let lost = !self.is_up();
+        for key in self.net.log.take_flushed() {
+            self.requests[key].barrier_gone(lost);
+            self.advance_write(key);
         }
     }
 

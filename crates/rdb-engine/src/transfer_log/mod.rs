@@ -7,7 +7,7 @@
 mod mirror;
 pub(crate) use self::mirror::{EPOCHS_MAX, FlushDue, MirrorEpochs};
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -33,6 +33,9 @@ pub(crate) struct TransferLog {
     /// When the peer last acknowledged a barrier; 0 before the first one. Nothing that was sent behind it had its turn before.
     acked_at: Time,
     entries: VecDeque<Entry>,
+    /// Flushes that the peer does for us, each with the write that was sent last when it came: it is over when that has left the
+    /// log. Set when the flush goes to the peer, cleared when it is over.
+    flushes: BTreeMap<RequestKey, RequestKey>,
     /// The peer is lost, and what is in the log waits for its return, or until it is fenced. Set with the loss, cleared when
     /// the log is sent again or settled. Without it nobody would send again what the peer may lack.
     frozen: bool,
@@ -249,6 +252,29 @@ impl TransferLog {
         self.entries.back().map(|entry| entry.key)
     }
 
+    /// A flush is over when what is in the log has left it. Says whether there is something.
+    pub(crate) fn await_all(&mut self, flush: RequestKey) -> bool {
+        let newest = self.newest();
+        self.flushes.extend(newest.map(|last| (flush, last)));
+        newest.is_some()
+    }
+
+    /// Flushes that are over.
+    pub(crate) fn take_flushed(&mut self) -> Vec<RequestKey> {
+        let waiting = self.flushes.iter();
+        let over = waiting.filter(|&(_, &last)| !self.contains(last));
+        let over: Vec<RequestKey> = over.map(|(&flush, _)| flush).collect();
+        for flush in &over {
+            self.flushes.remove(flush);
+        }
+        over
+    }
+
+    /// Flushes that are not over.
+    pub(crate) fn flushes(&self) -> impl Iterator<Item = RequestKey> + '_ {
+        self.flushes.keys().copied()
+    }
+
     /// What was sent after a write that is in it.
     pub(crate) fn sent_after(&self, key: RequestKey) -> impl Iterator<Item = RequestKey> + '_ {
         self.keys().skip_while(move |&other| other != key).skip(1)
@@ -309,6 +335,18 @@ mod tests {
         assert_eq!(log.next_durable(first), None);
         assert!(log.is_settled(0) && !log.is_settled(1));
         log.check();
+    }
+
+    #[test]
+    fn a_flush_is_over_when_what_was_sent_before_it_has_left_the_log() {
+        let mut log = log();
+        assert!(log.await_all(7) && log.await_all(6));
+        assert_eq!(log.take_flushed(), []);
+        log.check();
+        let frozen = log.take();
+        assert!(frozen.len() > 1 && log.take_flushed() == [6, 7]);
+        assert!(log.take_flushed().is_empty() && log.flushes().next().is_none());
+        assert!(!log.await_all(8), "there is nothing to wait for");
     }
 
     #[test]

@@ -45,9 +45,6 @@ pub(crate) struct AppRequest<P> {
     /// Its user has been told, or is told with the generation that is being written. Set once, by the end of a write.
     completed: bool,
     times: Times,
-    /// A flush whose good copy is the peer's: the write whose barrier it waits for. Set when it begins to wait, cleared when the write
-    /// has left the transfer log.
-    flush_after: Option<RequestKey>,
 }
 
 impl<P: Clone> AppRequest<P> {
@@ -72,7 +69,6 @@ impl<P: Clone> AppRequest<P> {
             good_here: false,
             completed: false,
             times: Times::new(now),
-            flush_after: None,
         }
     }
 
@@ -164,7 +160,7 @@ impl<P: Clone> AppRequest<P> {
     }
 
     /// Whether nothing is known of what was sent to the peer.
-    fn is_unheard(&self) -> bool {
+    pub(crate) fn is_unheard(&self) -> bool {
         self.copies.there == There::Sent
     }
 
@@ -414,25 +410,13 @@ impl<P: Clone> AppRequest<P> {
         self.copies.there = there;
     }
 
-    /// The good copy of a flush is the peer's: it is durable when the barrier behind the newest write in the log is acknowledged.
-    /// Says whether the flush waits for that from now on.
-    pub(crate) fn await_barrier(&mut self, newest: Option<RequestKey>) -> bool {
-        if self.is_unheard() {
-            return false;
-        }
-        self.flush_after = newest;
-        self.copies.there = newest.map_or(There::Durable, |_| There::Sent);
-        newest.is_some()
+    /// The good copy of a flush is the peer's: it is durable when what is in the transfer log now has left it, if there is anything.
+    pub(crate) fn await_barrier(&mut self, waits: bool) {
+        self.copies.there = if waits { There::Sent } else { There::Durable };
     }
 
-    /// The write whose barrier a flush waits for.
-    pub(crate) fn flush_after(&self) -> Option<RequestKey> {
-        self.flush_after
-    }
-
-    /// The write that a flush waits for has left the transfer log: acknowledged, or with the peer.
+    /// What a flush waits for has left the transfer log: acknowledged, or with the peer.
     pub(crate) fn barrier_gone(&mut self, lost: bool) {
-        self.flush_after = None;
         self.copies.there = if lost { There::Failed } else { There::Durable };
     }
 
@@ -466,12 +450,10 @@ impl<P: Clone> AppRequest<P> {
     }
 
     /// # Panics
-    /// If what waits for a barrier is no write or no flush.
+    /// If what is in the transfer log, or done for its user, is no write.
     pub(crate) fn check(&self) {
         let write = !self.is_read() && !self.is_flush();
         assert!(write || !self.is_in_log() && !self.completed);
-        let waits = self.is_flush() && self.is_unheard();
-        assert!(waits || self.flush_after.is_none());
     }
 }
 
@@ -556,12 +538,11 @@ mod tests {
     fn a_flush_rests_on_the_peer_where_our_disk_is_given_up() {
         let mut flush = request(RequestKind::Flush);
         flush.begin_here();
-        assert!(flush.await_barrier(Some(7)));
-        assert!(!flush.await_barrier(Some(8)), "it waits already");
+        flush.await_barrier(true);
+        assert!(flush.is_unheard(), "it waits");
         flush.disk_answered(true);
         flush.disk_given_up(true);
         flush.check();
-        assert_eq!(flush.flush_after(), Some(7));
         assert_eq!(flush.safety(GOOD), Safety::Open);
         flush.barrier_gone(false);
         assert_eq!(flush.safety(GOOD), Safety::Safe);
