@@ -257,11 +257,10 @@ impl<P: Payload> Resource<P> {
     /// (L56) Its writer is gone, and may send it again.
     fn mark_late(&mut self, nr: VolumeNr, span: Span) {
         let volume = self.volume_mut(nr);
-        let end = span.end().min(volume.size);
-        if span.sector < end
+        if let Some(inside) = volume.inside(span.sector, span.end())
             && let Some(disk) = volume.disk.get_mut()
         {
-            disk.mark_late(span.sector, end);
+            disk.mark_late(inside.start, inside.end);
         }
     }
 

@@ -1,5 +1,7 @@
 //! One volume: its state record, its disk, and everything that is in flight on it.
 
+use core::ops::Range;
+
 use crate::config::DiskOptions;
 use crate::disk::slot::DiskSlot;
 use crate::disk::space::Space;
@@ -128,6 +130,12 @@ impl<P> Volume<P> {
         self.peer.mirror_unflushed
             && self.state.disk <= DiskState::Failed
             && self.disk.get().is_some_and(|d| d.options().disk_flushes)
+    }
+
+    /// What of these sectors is inside the device, if anything is.
+    pub(super) fn inside(&self, sector: u64, end: u64) -> Option<Range<u64>> {
+        let inside = sector..end.min(self.size);
+        (!inside.is_empty()).then_some(inside)
     }
 
     /// Whether requests of users have not started.

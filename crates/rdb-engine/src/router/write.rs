@@ -191,15 +191,11 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(nr) else {
             return 0;
         };
-        let size = volume.size;
-        let Some(disk) = volume.disk.get_mut() else {
+        let Some(inside) = volume.inside(sector, end) else {
             return 0;
         };
-        let end = end.min(size);
-        if sector >= end {
-            return 0;
-        }
-        disk.mark(sector, end - sector)
+        let disk = volume.disk.get_mut();
+        disk.map_or(0, |disk| disk.mark(inside.start, inside.end - inside.start))
     }
 
     /// Clears the marks of blocks that are equal on both disks now.
