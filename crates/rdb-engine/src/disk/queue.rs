@@ -30,13 +30,13 @@ struct Operation {
 struct Running {
     kind: MdKind,
     then: Then,
-    stage: Stage,
+    stage: MdStage,
     /// Writes and flushes of the stage that have not ended.
     outstanding: usize,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum MdStage {
     /// Copies of blocks wait for a flush of the data disk, if there must be one.
     Copies {
         flush: bool,
@@ -161,27 +161,27 @@ impl MdQueue {
 
     fn begin(&mut self, Operation { kind, then }: Operation, disk: &mut Contents<'_>) -> Running {
         let stage = match kind {
-            MdKind::Superblock { .. } => Stage::AheadOfSuperblock,
+            MdKind::Superblock { .. } => MdStage::AheadOfSuperblock,
             MdKind::SetAllPages => {
                 disk.late_marks.forget_all();
                 disk.bitmap.set_all();
-                Stage::All { next: 0 }
+                MdStage::All { next: 0 }
             }
             MdKind::ClearAllPages => {
                 disk.late_marks.forget_all();
                 disk.bitmap.clear_all();
-                Stage::All { next: 0 }
+                MdStage::All { next: 0 }
             }
-            MdKind::AllPages => Stage::All { next: 0 },
+            MdKind::AllPages => MdStage::All { next: 0 },
             MdKind::ChangedPages => {
                 self.lazy = false;
                 changed_blocks(disk.bitmap, 0)
             }
             MdKind::Transaction => match disk.gate.seal() {
                 Some(sealed) => ahead_of_transaction(disk, sealed),
-                None => Stage::Last,
+                None => MdStage::Last,
             },
-            MdKind::InitialiseLog | MdKind::FlushData => Stage::Last,
+            MdKind::InitialiseLog | MdKind::FlushData => MdStage::Last,
         };
         Running {
             kind,
@@ -195,12 +195,12 @@ impl MdQueue {
     fn io(&mut self, running: &mut Running, disk: &mut Contents<'_>) -> MetaIo {
         let mut io = MetaIo::default();
         match &mut running.stage {
-            Stage::Copies { flush, .. } => io.flush_data = *flush,
-            Stage::CopiesOut { pages, .. } => {
+            MdStage::Copies { flush, .. } => io.flush_data = *flush,
+            MdStage::CopiesOut { pages, .. } => {
                 let pages = core::mem::take(pages);
                 io.writes = self.page_writes(disk.layout, pages);
             }
-            Stage::Transaction(sealed) => io.writes.push(MetaWrite {
+            MdStage::Transaction(sealed) => io.writes.push(MetaWrite {
                 area: Area::Log,
                 sector: disk.layout.al_block_sector(sealed.ring_block),
                 data: sealed.block.to_vec(),
@@ -208,8 +208,8 @@ impl MdQueue {
                 preflush: core::mem::take(&mut self.pages_unflushed) && disk.md_flushes,
                 fua: disk.md_flushes,
             }),
-            Stage::AheadOfSuperblock => io.flush_data = disk.record.take_flush_due(),
-            Stage::All { next } => {
+            MdStage::AheadOfSuperblock => io.flush_data = disk.record.take_flush_due(),
+            MdStage::All { next } => {
                 let pages: Vec<usize> = (*next..disk.bitmap.page_count())
                     .take(PAGES_PER_BATCH)
                     .collect();
@@ -217,7 +217,7 @@ impl MdQueue {
                 let pages = copies(disk.bitmap, &pages);
                 io.writes = self.page_writes(disk.layout, pages);
             }
-            Stage::Last => self.last_io(running.kind, disk, &mut io),
+            MdStage::Last => self.last_io(running.kind, disk, &mut io),
         }
         let unflushed = disk.facts.planted.has(Bug::UpToDateBeforeFlush);
         io.flush_data &= disk.disk_flushes && !unflushed;
@@ -273,7 +273,7 @@ impl MdQueue {
     /// Whether what runs is only there to make data durable.
     pub(super) fn flushes_data(&self) -> bool {
         self.running.as_ref().is_some_and(|running| {
-            running.kind == MdKind::FlushData || matches!(running.stage, Stage::AheadOfSuperblock)
+            running.kind == MdKind::FlushData || matches!(running.stage, MdStage::AheadOfSuperblock)
         })
     }
 
@@ -323,7 +323,7 @@ impl MdQueue {
 
     /// Whether what the record says now will be written by what is queued or runs.
     pub(super) fn will_write_record(&self) -> bool {
-        let is_ahead = |running: &Running| matches!(running.stage, Stage::AheadOfSuperblock);
+        let is_ahead = |running: &Running| matches!(running.stage, MdStage::AheadOfSuperblock);
         self.superblock_queued() || self.running.as_ref().is_some_and(is_ahead)
     }
 
@@ -353,26 +353,28 @@ impl MdQueue {
 fn advance(mut running: Running, disk: &mut Contents<'_>) -> Result<Running, Next> {
     let mut transaction = None;
     let next = match running.stage {
-        Stage::Copies { pages, then, .. } => Some(Stage::CopiesOut { pages, then }),
-        Stage::CopiesOut {
+        MdStage::Copies { pages, then, .. } => Some(MdStage::CopiesOut { pages, then }),
+        MdStage::CopiesOut {
             then: AfterCopies::ChangedFrom(next),
             ..
         } => {
             let more = disk.bitmap.changed_pages().any(|page| page >= next);
             more.then(|| changed_blocks(disk.bitmap, next))
         }
-        Stage::CopiesOut {
+        MdStage::CopiesOut {
             then: AfterCopies::Transaction(sealed),
             ..
-        } => Some(Stage::Transaction(sealed)),
-        Stage::AheadOfSuperblock if disk.record.is_flush_due() => Some(Stage::AheadOfSuperblock),
-        Stage::AheadOfSuperblock => Some(Stage::Last),
-        Stage::All { next } => (next < disk.bitmap.page_count()).then_some(Stage::All { next }),
-        Stage::Transaction(sealed) => {
+        } => Some(MdStage::Transaction(sealed)),
+        MdStage::AheadOfSuperblock if disk.record.is_flush_due() => {
+            Some(MdStage::AheadOfSuperblock)
+        }
+        MdStage::AheadOfSuperblock => Some(MdStage::Last),
+        MdStage::All { next } => (next < disk.bitmap.page_count()).then_some(MdStage::All { next }),
+        MdStage::Transaction(sealed) => {
             transaction = Some(sealed.tr_number);
             None
         }
-        Stage::Last => {
+        MdStage::Last => {
             if running.kind.is_superblock() {
                 disk.record.written();
             }
@@ -388,7 +390,7 @@ fn advance(mut running: Running, disk: &mut Contents<'_>) -> Result<Running, Nex
 }
 
 /// What is written before a transaction is.
-fn ahead_of_transaction(disk: &mut Contents<'_>, sealed: SealedTransaction) -> Stage {
+fn ahead_of_transaction(disk: &mut Contents<'_>, sealed: SealedTransaction) -> MdStage {
     let planted = disk.facts.planted;
     // The bits of an extent that leaves the log are on disk before the log forgets it (I4).
     let mut pages: Vec<usize> = Vec::new();
@@ -405,7 +407,7 @@ fn ahead_of_transaction(disk: &mut Contents<'_>, sealed: SealedTransaction) -> S
     // (L15) So is the data written there: the log is all that would have it compared after a power cut.
     let flush = pages.iter().any(|&page| disk.bitmap.is_lazy(page))
         || !sealed.evicted.is_empty() && disk.durability.is_volatile();
-    Stage::Copies {
+    MdStage::Copies {
         flush: flush && !planted.has(Bug::EvictWithoutFlush),
         pages: copies(disk.bitmap, &pages),
         then: AfterCopies::Transaction(sealed),
@@ -415,10 +417,10 @@ fn ahead_of_transaction(disk: &mut Contents<'_>, sealed: SealedTransaction) -> S
 /// The next changed blocks from `from` on. Cleared bits must not reach the disk before the data they speak of is durable
 /// (I7): the blocks are copied as they are now, the data disk is flushed if bits of theirs were cleared, and the copies
 /// go out.
-fn changed_blocks(bitmap: &mut Bitmap, from: usize) -> Stage {
+fn changed_blocks(bitmap: &mut Bitmap, from: usize) -> MdStage {
     let changed = bitmap.changed_pages().filter(|&page| page >= from);
     let pages: Vec<usize> = changed.take(PAGES_PER_BATCH).collect();
-    Stage::Copies {
+    MdStage::Copies {
         flush: pages.iter().any(|&page| bitmap.is_lazy(page)),
         then: AfterCopies::ChangedFrom(pages.last().map_or(from, |last| last + 1)),
         pages: copies(bitmap, &pages),

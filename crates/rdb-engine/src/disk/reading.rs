@@ -22,7 +22,7 @@ use crate::rules::remembered::lacks_resync_end;
 pub(crate) struct Reading {
     info: DiskInfo,
     options: DiskOptions,
-    step: Step,
+    step: AttachStep,
     superblock_sector: u64,
     superblock: Option<(Superblock, Layout)>,
     /// Extents to mark, and whether the ring holds updates that must not be replayed again.
@@ -40,7 +40,7 @@ pub(crate) struct Reading {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum AttachStep {
     Superblock,
     Log,
     Bitmap,
@@ -123,7 +123,7 @@ impl Reading {
         Ok(Reading {
             info,
             options,
-            step: Step::Superblock,
+            step: AttachStep::Superblock,
             superblock_sector,
             superblock: None,
             hot: Vec::new(),
@@ -142,7 +142,7 @@ impl Reading {
     }
 
     /// A read has ended: what of, if it is not one of an attach that was given up.
-    pub(crate) fn read_ended(&mut self, tag: IoTag) -> Option<Step> {
+    pub(crate) fn read_ended(&mut self, tag: IoTag) -> Option<AttachStep> {
         self.read.take_if(|read| *read == tag).map(|_| self.step)
     }
 
@@ -151,7 +151,7 @@ impl Reading {
         let Some((superblock, layout)) = &self.superblock else {
             return Some((self.superblock_sector, 4096));
         };
-        if self.step == Step::Log {
+        if self.step == AttachStep::Log {
             let bytes = u32::try_from(layout.al.blocks() * 4096).expect("32 MiB at most");
             return Some((layout.al_sector, bytes));
         }
@@ -212,7 +212,7 @@ impl Reading {
             self.marks_ended = known.clean;
         }
         self.superblock = Some((superblock, layout));
-        self.step = Step::Log;
+        self.step = AttachStep::Log;
         Ok(completed.is_some())
     }
 
@@ -254,7 +254,7 @@ impl Reading {
         let last = superblock.la_size_sectors;
         self.bitmap = Some(Bitmap::new(last.min(usable), last == 0));
         self.size = size;
-        self.step = Step::Bitmap;
+        self.step = AttachStep::Bitmap;
     }
 
     pub(crate) fn bitmap(&mut self, bytes: &[u8]) {

@@ -42,7 +42,7 @@ struct Other {
 /// A pair of sockets whose other end has not said enough.
 #[derive(Debug)]
 pub(crate) struct Handshake {
-    step: Step,
+    step: HandshakeStep,
     other: Other,
     /// This node accepted the data socket.
     called: bool,
@@ -53,7 +53,7 @@ pub(crate) struct Handshake {
 
 /// What is awaited from the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum HandshakeStep {
     /// Its P_CONNECTION_FEATURES; ours is sent.
     Features,
     /// Its P_AUTH_CHALLENGE; ours is sent.
@@ -65,7 +65,7 @@ pub(crate) enum Step {
 impl Handshake {
     fn new(resolve_conflicts: bool, called: bool, challenge: [u8; 64]) -> Handshake {
         Handshake {
-            step: Step::Features,
+            step: HandshakeStep::Features,
             other: Other {
                 resolve_conflicts,
                 proven: false,
@@ -83,14 +83,14 @@ impl Handshake {
 
     /// Our challenge, which goes out now: the peer's is awaited.
     pub(crate) fn begin_challenge(&mut self) -> &[u8; 64] {
-        self.step = Step::Challenge;
+        self.step = HandshakeStep::Challenge;
         &self.challenge
     }
 
     /// The peer's challenge has come. Says whether it is answered now: who was called answers when the peer has proved itself.
     pub(crate) fn take_challenge(&mut self, theirs: Vec<u8>) -> bool {
         self.peer_challenge = theirs;
-        self.step = Step::Response;
+        self.step = HandshakeStep::Response;
         !self.called
     }
 
@@ -170,7 +170,7 @@ impl Link {
     }
 
     /// What is awaited before that, if there are sockets.
-    pub(crate) fn step(&self) -> Option<Step> {
+    pub(crate) fn step(&self) -> Option<HandshakeStep> {
         match &self.life {
             Life::Handshake(handshake) => Some(handshake.step),
             Life::Down | Life::Pairing | Life::Up(_) | Life::Draining => None,
@@ -292,13 +292,13 @@ mod tests {
     fn who_was_called_answers_when_the_peer_has_proved_itself() {
         for called in [false, true] {
             let mut link = paired(called);
-            assert_eq!(link.step(), Some(Step::Features));
+            assert_eq!(link.step(), Some(HandshakeStep::Features));
             let handshake = link.handshake().unwrap();
             assert_eq!(handshake.begin_challenge(), &[7; 64]);
             assert_eq!(handshake.take_challenge(Vec::from([1])), !called);
             assert_eq!(handshake.prove(), called);
             assert_eq!(handshake.answer_challenge(), [1]);
-            assert_eq!(link.step(), Some(Step::Response));
+            assert_eq!(link.step(), Some(HandshakeStep::Response));
             link.come_up();
             assert!(link.is_proven() && link.resolves_conflicts() && link.is_exchanging());
         }

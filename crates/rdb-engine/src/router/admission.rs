@@ -16,7 +16,7 @@ use crate::{DISCARD_MAX_BYTES, REQUEST_MAX_BYTES};
 
 /// Whether a write has waited for its range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum RangeTurn {
     Comes,
     Here,
 }
@@ -68,11 +68,11 @@ impl<P: Payload> Resource<P> {
         let request = AppRequest::new(self.now, generation, request);
         let key = self.requests.insert(request);
         self.volume_mut(nr).users.ask();
-        self.start_or_wait(key, Turn::Comes);
+        self.start_or_wait(key, RangeTurn::Comes);
     }
 
     /// Starts a request, or lets it wait for what holds it back (`docs/spec/behaviour.md`, section 8.3).
-    fn start_or_wait(&mut self, key: RequestKey, turn: Turn) {
+    fn start_or_wait(&mut self, key: RequestKey, turn: RangeTurn) {
         if !self.try_start(key, turn) {
             let nr = self.requests[key].volume();
             self.volume_mut(nr).users.wait(key);
@@ -81,11 +81,11 @@ impl<P: Payload> Resource<P> {
 
     /// A write that waited for a range has it.
     pub(super) fn start_admitted(&mut self, key: RequestKey) {
-        self.start_or_wait(key, Turn::Here);
+        self.start_or_wait(key, RangeTurn::Here);
     }
 
     /// Starts a request, or puts it into the queue for its range. Not if something else than a range holds it back.
-    fn try_start(&mut self, key: RequestKey, turn: Turn) -> bool {
+    fn try_start(&mut self, key: RequestKey, turn: RangeTurn) -> bool {
         let request = &self.requests[key];
         let nr = request.volume();
         let volume = self.volume(nr);
@@ -120,7 +120,7 @@ impl<P: Payload> Resource<P> {
         let span = request.span();
         let now = self.now;
         let volume = self.volume_mut(nr);
-        if turn == Turn::Comes && volume.held.is_taken(span) {
+        if turn == RangeTurn::Comes && volume.held.is_taken(span) {
             let what = Queued::Application(key);
             volume.held.queue(span, what, false, now);
             self.retry_woken(nr);
@@ -138,7 +138,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         for key in volume.users.take_waiting() {
-            self.start_or_wait(key, Turn::Comes);
+            self.start_or_wait(key, RangeTurn::Comes);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::ids::Time;
 use crate::peer_reads::{BlockedRead, PeerReads};
 use crate::range_locks::{RangeLocks, ReadTicket};
 use crate::resync::Resync;
-use crate::rules::attach::Worth;
+use crate::rules::attach::RecordedWorth;
 use crate::rules::packets::Past;
 use crate::span::Span;
 use crate::traffic::Traffic;
@@ -68,7 +68,7 @@ pub(super) struct PeerDevice<P> {
     // ---- what the two disks are to each other --------------------------------------------------------------------
     /// What the disks would be without a connection. Set by an attach while connected, cleared when the disk is
     /// given up. Without it a disk that is negotiated when the link breaks has no state to fall back to.
-    pub(super) negotiated: Option<Worth>,
+    pub(super) negotiated: Option<RecordedWorth>,
     /// Our UpToDate disk is lost while Primary, and the peer has not said yet that a new generation is on its record:
     /// the name that both had. Set with the loss, cleared by P_UUIDS with another name, by our own record, or when the peer
     /// counts no more. Until then our own disk would win after a crash, over writes that only the peer has (L26).

@@ -100,16 +100,16 @@ pub fn forgets_peers_names(state: &VolumeState) -> bool {
 
 /// What our disk is worth by its record, and the peer's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Worth {
+pub struct RecordedWorth {
     /// Ours.
     pub own: DiskState,
     /// The peer's.
     pub peer: DiskState,
 }
 
-impl Worth {
+impl RecordedWorth {
     /// Of a disk with these flags.
-    pub fn of(flags: MdFlags, state: &VolumeState, fencing: Fencing) -> Worth {
+    pub fn of(flags: MdFlags, state: &VolumeState, fencing: Fencing) -> RecordedWorth {
         let alone = state.conn < ConnState::Connected;
         let outdated = flags.contains(MdFlags::PEER_OUT_DATED) && alone;
         let own = if !flags.contains(MdFlags::CONSISTENT) {
@@ -129,7 +129,7 @@ impl Worth {
         } else {
             state.pdsk
         };
-        Worth { own, peer }
+        RecordedWorth { own, peer }
     }
 
     /// What the attach makes of the state: the record decides at once, or the peer does by the next handshake.

@@ -40,8 +40,8 @@ pub(crate) struct Own {
     name: SnapshotName,
     /// Since when.
     since: Time,
-    here: Here,
-    there: There,
+    here: OwnPart,
+    there: PeersPart,
     /// The life of the connection in which the peer takes part; nothing if it does not.
     with: Option<Session>,
     /// Disks whose flush has not ended.
@@ -50,7 +50,7 @@ pub(crate) struct Own {
 
 /// How far it is on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Here {
+enum OwnPart {
     Waits,
     Runs(HandlerId),
     Ended(i32),
@@ -58,7 +58,7 @@ enum Here {
 
 /// How far it is on the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum There {
+enum PeersPart {
     Waits,
     Asked,
     Runs,
@@ -102,8 +102,8 @@ impl Snapshots {
         self.own = Some(Own {
             name,
             since,
-            here: Here::Waits,
-            there: There::Waits,
+            here: OwnPart::Waits,
+            there: PeersPart::Waits,
             with,
             flushes: 0,
         });
@@ -149,14 +149,14 @@ impl Snapshots {
         let begun = false;
         self.asked = Some(Asked { session, begun });
         if let Some(own) = &mut self.own {
-            own.there = There::Asked;
+            own.there = PeersPart::Asked;
         }
     }
 
     /// The command runs here.
     pub(crate) fn runs(&mut self, id: HandlerId) {
         if let Some(own) = &mut self.own {
-            own.here = Here::Runs(id);
+            own.here = OwnPart::Runs(id);
         }
     }
 
@@ -194,8 +194,8 @@ impl Snapshots {
     /// This handler has ended. Says what the peer is to be told, if it was run for the peer and is waited for.
     pub(crate) fn ran(&mut self, id: HandlerId, exit: i32) -> Option<SnapshotAnswer> {
         let own = self.own.as_mut();
-        if let Some(own) = own.filter(|own| own.here == Here::Runs(id)) {
-            own.here = Here::Ended(exit);
+        if let Some(own) = own.filter(|own| own.here == OwnPart::Runs(id)) {
+            own.here = OwnPart::Ended(exit);
             return None;
         }
         let held = self.held.as_mut();
@@ -207,15 +207,15 @@ impl Snapshots {
     pub(crate) fn answered(&mut self, answer: SnapshotAnswer) -> Option<()> {
         let asked = self.asked.as_mut()?;
         let there = match (answer, asked.begun) {
-            (SnapshotAnswer::Begun, false) => There::Runs,
-            (SnapshotAnswer::Ended(exit), true) => There::Ended(exit),
-            (SnapshotAnswer::Refused(why), false) => There::Refused(why),
-            (SnapshotAnswer::GivenUp(why), true) => There::GivenUp(why),
+            (SnapshotAnswer::Begun, false) => PeersPart::Runs,
+            (SnapshotAnswer::Ended(exit), true) => PeersPart::Ended(exit),
+            (SnapshotAnswer::Refused(why), false) => PeersPart::Refused(why),
+            (SnapshotAnswer::GivenUp(why), true) => PeersPart::GivenUp(why),
             _ => return None,
         };
         asked.begun = true;
         let session = asked.session;
-        if there != There::Runs {
+        if there != PeersPart::Runs {
             self.asked = None;
         }
         // (It may be about one that was given up here.)
@@ -267,14 +267,14 @@ impl Own {
         }
         let alone = self.with.is_none();
         match (self.there, self.here) {
-            (There::Refused(_), _) => Next::Over,
-            (There::GivenUp(_) | There::Ended(_), Here::Ended(_)) => Next::Over,
-            (There::Waits, Here::Ended(_)) if alone => Next::Over,
-            (There::Waits, Here::Waits) if alone => Next::Run,
-            (There::Waits, Here::Waits) => Next::Ask,
-            (There::Runs | There::Ended(_), Here::Waits) => Next::Run,
+            (PeersPart::Refused(_), _) => Next::Over,
+            (PeersPart::GivenUp(_) | PeersPart::Ended(_), OwnPart::Ended(_)) => Next::Over,
+            (PeersPart::Waits, OwnPart::Ended(_)) if alone => Next::Over,
+            (PeersPart::Waits, OwnPart::Waits) if alone => Next::Run,
+            (PeersPart::Waits, OwnPart::Waits) => Next::Ask,
+            (PeersPart::Runs | PeersPart::Ended(_), OwnPart::Waits) => Next::Run,
             // Nothing is begun here that the peer has not.
-            (There::GivenUp(_), Here::Waits) => Next::Over,
+            (PeersPart::GivenUp(_), OwnPart::Waits) => Next::Over,
             _ => Next::Wait,
         }
     }
@@ -287,39 +287,39 @@ impl Own {
     /// The command that runs here.
     pub(crate) fn running(&self) -> Option<HandlerId> {
         match self.here {
-            Here::Runs(id) => Some(id),
-            Here::Waits | Here::Ended(_) => None,
+            OwnPart::Runs(id) => Some(id),
+            OwnPart::Waits | OwnPart::Ended(_) => None,
         }
     }
 
     /// Whether every node that takes part has it.
     pub(crate) fn is_good(&self) -> bool {
-        let there = self.with.is_none() || self.there == There::Ended(0);
-        self.here == Here::Ended(0) && there
+        let there = self.with.is_none() || self.there == PeersPart::Ended(0);
+        self.here == OwnPart::Ended(0) && there
     }
 
     /// Whether the peer was told that it begins, and has to be told that it is over.
     pub(crate) fn is_told(&self) -> bool {
-        self.there != There::Waits
+        self.there != PeersPart::Waits
     }
 
     /// What became of it on each node, and what it may have left behind.
     pub(crate) fn account(&self) -> String {
         let here = match self.here {
-            Here::Waits => "here: not run".into(),
-            Here::Runs(_) => "here: ended by force".into(),
-            Here::Ended(exit) => format!("here: exit {exit}"),
+            OwnPart::Waits => "here: not run".into(),
+            OwnPart::Runs(_) => "here: ended by force".into(),
+            OwnPart::Ended(exit) => format!("here: exit {exit}"),
         };
         if self.with.is_none() {
             return format!("{here}{}", self.remains());
         }
         let there = match self.there {
-            There::Waits => "peer: not asked".into(),
-            There::Asked => "peer: no answer".into(),
-            There::Runs => "peer: had not ended".into(),
-            There::Ended(exit) => format!("peer: exit {exit}"),
-            There::Refused(why) => format!("peer: refused: {why}"),
-            There::GivenUp(why) => format!("peer: given up: {why}"),
+            PeersPart::Waits => "peer: not asked".into(),
+            PeersPart::Asked => "peer: no answer".into(),
+            PeersPart::Runs => "peer: had not ended".into(),
+            PeersPart::Ended(exit) => format!("peer: exit {exit}"),
+            PeersPart::Refused(why) => format!("peer: refused: {why}"),
+            PeersPart::GivenUp(why) => format!("peer: given up: {why}"),
         };
         format!("{here}; {there}{}", self.remains())
     }
@@ -327,12 +327,17 @@ impl Own {
     fn remains(&self) -> String {
         let name = &self.name;
         let part = |node: &str| format!(", and parts of it may {node}");
-        let here_part = matches!(self.here, Here::Runs(_) | Here::Ended(1..));
+        let here_part = matches!(self.here, OwnPart::Runs(_) | OwnPart::Ended(1..));
         let there_part = match self.there {
-            There::Asked | There::Runs | There::GivenUp(_) | There::Ended(1..) => true,
-            There::Waits | There::Ended(0) | There::Refused(_) => false,
+            PeersPart::Asked | PeersPart::Runs | PeersPart::GivenUp(_) | PeersPart::Ended(1..) => {
+                true
+            }
+            PeersPart::Waits | PeersPart::Ended(0) | PeersPart::Refused(_) => false,
         };
-        let whole = match (self.here == Here::Ended(0), self.there == There::Ended(0)) {
+        let whole = match (
+            self.here == OwnPart::Ended(0),
+            self.there == PeersPart::Ended(0),
+        ) {
             (true, true) => "exists on both nodes",
             (true, false) => "exists here alone",
             (false, true) => "exists on the peer alone",
@@ -464,23 +469,23 @@ mod tests {
         };
         let with = Some(session(1));
         assert_eq!(
-            all(Here::Ended(0), There::Ended(3), with),
+            all(OwnPart::Ended(0), PeersPart::Ended(3), with),
             "here: exit 0; peer: exit 3; snapshot 's' exists here alone, and parts of it may be on the peer: remove it"
         );
         assert_eq!(
             all(
-                Here::Waits,
-                There::Refused(SnapshotRefusal::NoHandler),
+                OwnPart::Waits,
+                PeersPart::Refused(SnapshotRefusal::NoHandler),
                 with
             ),
             "here: not run; peer: refused: no handler 'snapshot' is configured"
         );
         assert_eq!(
-            all(Here::Runs(HandlerId(1)), There::Runs, with),
+            all(OwnPart::Runs(HandlerId(1)), PeersPart::Runs, with),
             "here: ended by force; peer: had not ended; snapshot 's' is whole on neither node, and parts of it may be on both nodes: remove it"
         );
         assert_eq!(
-            all(Here::Ended(1), There::Waits, None),
+            all(OwnPart::Ended(1), PeersPart::Waits, None),
             "here: exit 1; snapshot 's' is whole on neither node, and parts of it may be here: remove it"
         );
     }

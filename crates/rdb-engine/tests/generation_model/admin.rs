@@ -1,6 +1,6 @@
 //! What administrators ask for, and a node that loses its power.
 
-use rdb_engine::rules::attach::{self, Worth};
+use rdb_engine::rules::attach::{self, RecordedWorth};
 use rdb_engine::rules::promotion::{Means, Promoted, Why, can_be_forced, wish};
 use rdb_engine::rules::serving::shows_peers;
 use rdb_engine::state::{self, Change, ConnState, DiskState, Fencing, Role, VolumeState};
@@ -188,7 +188,7 @@ impl Step<'_> {
         let mut ids = node.disk.sb.ids.wide();
         ids.set_primary_bit(state.role == Role::Primary);
         node.disk.sb.ids = Ids::narrow(&ids);
-        let worth = Worth::of(flags, &state, fencing);
+        let worth = RecordedWorth::of(flags, &state, fencing);
         if state.is_connected() {
             node.negotiated = Some((worth.own, worth.peer));
         }

@@ -1,7 +1,7 @@
 //! What an attached disk may be used for and what it is worth, row by row (`docs/spec/behaviour.md`, section 6.2).
 
 use rdb_engine::generation::Generation;
-use rdb_engine::rules::attach::{Fit, Older, Shown, Worth, fit, older, older_alone};
+use rdb_engine::rules::attach::{Fit, Older, RecordedWorth, Shown, fit, older, older_alone};
 use rdb_engine::state::{Change, ConnState, DiskState, Fencing, Role, VolumeState};
 use rdb_meta::MdFlags;
 
@@ -137,9 +137,9 @@ fn a_record_says_what_the_disks_are_worth() {
             pdsk,
             ..VolumeState::INITIAL
         };
-        let worth = Worth::of(flags, &state, fencing);
+        let worth = RecordedWorth::of(flags, &state, fencing);
         let facts = (flags, conn, pdsk, fencing);
-        assert_eq!(worth, Worth { own, peer }, "{facts:?}");
+        assert_eq!(worth, RecordedWorth { own, peer }, "{facts:?}");
         let change = if conn == together {
             Change::disk(DiskState::Negotiating)
         } else {

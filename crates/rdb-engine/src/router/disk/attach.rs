@@ -8,14 +8,14 @@ use alloc::vec::Vec;
 
 use crate::config::DiskOptions;
 use crate::disk::io::Io;
-use crate::disk::reading::{Reading, Step};
+use crate::disk::reading::{AttachStep, Reading};
 use crate::disk::{MdKind, Then};
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{DiskError, DiskInfo, Payload};
 use crate::generation::Generation;
 use crate::ids::{IoTag, VolumeNr};
 use crate::router::Resource;
-use crate::rules::attach::{self, Fit, Worth};
+use crate::rules::attach::{self, Fit, RecordedWorth};
 use crate::rules::sizes;
 use crate::state::{Change, ConnState, DiskState, Role};
 
@@ -81,9 +81,9 @@ impl<P: Payload> Resource<P> {
             }
         };
         let read = match step {
-            Step::Superblock => self.attach_superblock(nr, &bytes),
-            Step::Log => self.attach_log(nr, &bytes),
-            Step::Bitmap => {
+            AttachStep::Superblock => self.attach_superblock(nr, &bytes),
+            AttachStep::Log => self.attach_log(nr, &bytes),
+            AttachStep::Bitmap => {
                 self.reading(nr).bitmap(&bytes);
                 Ok(())
             }
@@ -232,11 +232,11 @@ impl<P: Payload> Resource<P> {
             self.log_volume(Level::Info, nr, "Suspended AL updates");
         }
         let fencing = self.context(nr).fencing;
-        self.attach_decide(nr, Worth::of(flags, &state, fencing));
+        self.attach_decide(nr, RecordedWorth::of(flags, &state, fencing));
     }
 
     /// What the disk is, and the peer's: at once, or by the next handshake.
-    fn attach_decide(&mut self, nr: VolumeNr, worth: Worth) {
+    fn attach_decide(&mut self, nr: VolumeNr, worth: RecordedWorth) {
         let volume = self.volume_mut(nr);
         let (state, bits) = (volume.state, volume.bits_set());
         let text = format!(

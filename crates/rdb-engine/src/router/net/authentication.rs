@@ -20,7 +20,7 @@ use crate::config::Authentication;
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::VolumeNr;
-use crate::net::link::{Handshake, Step};
+use crate::net::link::{Handshake, HandshakeStep};
 use crate::net::refusal::{Ending, Refusal, ending};
 use crate::router::Resource;
 use crate::state::ConnState;
@@ -74,7 +74,10 @@ impl<P: Payload> Resource<P> {
 
     /// The peer sent a challenge of our own.
     pub(in crate::router) fn on_challenge_reflected(&mut self) {
-        if matches!(self.net.link.step(), Some(Step::Challenge | Step::Response)) {
+        if matches!(
+            self.net.link.step(),
+            Some(HandshakeStep::Challenge | HandshakeStep::Response)
+        ) {
             self.authentication_failed(
                 "it sent a challenge of our own, as one does who does not know the secret",
             );

@@ -14,7 +14,7 @@ use crate::effect::{ConnEffect, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::ids::{SendTag, VolumeNr};
 use crate::integrity::Integrity;
-use crate::net::link::Step;
+use crate::net::link::HandshakeStep;
 use crate::net::refusal::Refusal;
 use crate::net::settings::{Comparison, params};
 use crate::net::{Agreed, DEFERRED_ANSWERS_MAX, Delayed, Pings};
@@ -97,19 +97,23 @@ impl<P: Payload> Resource<P> {
     }
 
     /// Packets of the phases before parameters are sent.
-    pub(in crate::router) fn on_handshake_packet(&mut self, step: Step, packet: Packet) {
+    pub(in crate::router) fn on_handshake_packet(&mut self, step: HandshakeStep, packet: Packet) {
         match (step, packet) {
-            (Step::Features, Packet::ConnectionFeatures(peer)) => self.on_features(peer),
-            (Step::Challenge, Packet::AuthChallenge(challenge)) => self.on_challenge(challenge),
-            (Step::Response, Packet::AuthResponse(response)) => self.on_response(&response),
-            (Step::Features, packet) => {
+            (HandshakeStep::Features, Packet::ConnectionFeatures(peer)) => self.on_features(peer),
+            (HandshakeStep::Challenge, Packet::AuthChallenge(challenge)) => {
+                self.on_challenge(challenge)
+            }
+            (HandshakeStep::Response, Packet::AuthResponse(response)) => {
+                self.on_response(&response)
+            }
+            (HandshakeStep::Features, packet) => {
                 let text = format!(
                     "expected ConnectionFeatures packet, received: {}",
                     packet.name()
                 );
                 self.refuse(Refusal::Dialect, text);
             }
-            (Step::Challenge, packet) => {
+            (HandshakeStep::Challenge, packet) => {
                 let text = format!("expected AuthChallenge packet, received: {}", packet.name());
                 self.authentication_failed(text);
             }

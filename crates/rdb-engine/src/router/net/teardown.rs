@@ -7,7 +7,7 @@ use replica_proto::Socket;
 
 use crate::effect::{ConnEffect, Level};
 use crate::event::{ConnTimer, LossCause, Payload};
-use crate::net::link::Step;
+use crate::net::link::HandshakeStep;
 use crate::net::refusal::Refusal;
 use crate::router::Resource;
 use crate::state::{Change, ConnState};
@@ -65,7 +65,7 @@ impl<P: Payload> Resource<P> {
                 );
                 if socket == Socket::Meta && unknown_command {
                     self.end_refused(Refusal::UnknownPacket);
-                } else if self.net.link.step() == Some(Step::Features) {
+                } else if self.net.link.step() == Some(HandshakeStep::Features) {
                     self.end_refused(Refusal::Dialect); // what is no feature packet comes from no DRBD
                 } else {
                     let state = if socket == Socket::Data {
