@@ -78,6 +78,14 @@ impl<P: Payload> Resource<P> {
                 request.forget_there();
             }
         }
+        // (L26) What our own disk has failed on, and users are not told of, is sent again though the peer has made it durable: no record
+        // says that the peer's disk is the better one.
+        let requests = self.requests.iter_mut().map(|(_, request)| request);
+        for request in requests.filter(|r| !r.is_read() && !r.is_flush()) {
+            if !request.is_completed() && request.has_failed_here() {
+                request.forget_there();
+            }
+        }
         self.retry_reads_of_peer();
     }
 
