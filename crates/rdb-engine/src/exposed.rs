@@ -49,10 +49,9 @@ impl Exposed {
         !self.left_behind.is_empty() && self.left_behind == generation
     }
 
-    /// Whether a generation that was begun after this one was begun because our disk was lost: it has all that users saw.
-    /// Once they have seen another one the loss says nothing.
-    pub(crate) fn was_lost_beside(&self, before: Generation) -> bool {
-        !self.current.is_empty() && self.lost_beside == self.current && before == self.current
+    /// What users saw when our disk was lost beside a good one; [`Generation::NONE`] if it was not.
+    pub(crate) fn lost_beside(&self) -> Generation {
+        self.lost_beside
     }
 }
 
@@ -82,17 +81,5 @@ mod tests {
         assert!(exposed.is_left_behind(OLD) && !exposed.is_left_behind(NEW));
         exposed.caught_up();
         assert!(!exposed.is_left_behind(OLD));
-    }
-
-    #[test]
-    fn a_loss_speaks_for_the_generation_that_users_saw_last_alone() {
-        let mut exposed = Exposed::default();
-        exposed.lose_disk_beside(None);
-        assert!(!exposed.was_lost_beside(Generation::NONE));
-        exposed.show(OLD);
-        exposed.lose_disk_beside(Some(OLD.with_primary_bit(true)));
-        assert!(exposed.was_lost_beside(OLD) && !exposed.was_lost_beside(NEW));
-        exposed.show(NEW);
-        assert!(!exposed.was_lost_beside(OLD) && !exposed.was_lost_beside(NEW));
     }
 }

@@ -285,8 +285,8 @@ fn written_at_the_end(rule: u32, source_wrote: bool, verdict: Verdict) -> Compar
     }
 }
 
-/// (L3) The resync by which a crashed target brings what it alone has to its source was begun, and came to nothing: both bitmap slots
-/// name a resync. The source may count as crashed, too, of an earlier time.
+/// (L3) The resync by which a target that was Primary at its end brings what it alone has to its source was begun, and came to nothing:
+/// both bitmap slots name a resync. The target may have crashed; the source may count as crashed, too, of an earlier time.
 fn interrupted_after_the_end(
     own: &GenerationIds,
     peer: &GenerationIds,
@@ -301,22 +301,24 @@ fn interrupted_after_the_end(
                 || again && source.bitmap == older)
     };
     let nothing = WroteAlone::Nothing;
-    let by_peer = inputs.peer_crashed && inputs.own_alone == nothing && has_ended(own, peer);
-    let by_own = inputs.own_crashed && inputs.peer_alone == nothing && has_ended(peer, own);
-    match (by_peer, by_own) {
-        (false, false) => None,
-        (true, false) => Some(written_at_the_end(
-            34,
-            inputs.own_primary,
-            Verdict::TargetByBitmap,
-        )),
-        (false, true) => Some(written_at_the_end(
-            35,
-            inputs.peer_primary,
-            Verdict::SourceByBitmap,
-        )),
-        (true, true) => Some(written_at_the_end(34, true, Verdict::SplitBrain)),
-    }
+    let by_peer = inputs.own_alone == nothing && has_ended(own, peer);
+    let by_own = inputs.peer_alone == nothing && has_ended(peer, own);
+    let (rule, crashed, source_wrote, verdict) = match (by_peer, by_own) {
+        (false, false) => return None,
+        (true, true) => (34, true, true, Verdict::SplitBrain),
+        (true, false) => {
+            let (crashed, wrote) = (inputs.peer_crashed, inputs.own_primary);
+            (34, crashed, wrote, Verdict::TargetByBitmap)
+        }
+        (false, true) => {
+            let (crashed, wrote) = (inputs.own_crashed, inputs.peer_primary);
+            (35, crashed, wrote, Verdict::SourceByBitmap)
+        }
+    };
+    Some(match crashed || source_wrote {
+        true => written_at_the_end(rule, source_wrote, verdict),
+        false => primary_ended(rule, verdict),
+    })
 }
 
 /// Rule 41: a node crashed as Primary, its peer has the same generation, and somebody is Primary again.

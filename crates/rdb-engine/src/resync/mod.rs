@@ -80,17 +80,6 @@ pub(crate) enum TargetEnd {
     Done { failed: bool },
 }
 
-/// What becomes of a source whose target is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SourceEnd {
-    /// Answers are on their way that may take marks away.
-    Waits,
-    /// It is over.
-    Done,
-    /// So many blocks are marked here of which the target knows nothing.
-    Differs { left: u64 },
-}
-
 impl<P> Default for Resync<P> {
     fn default() -> Self {
         Resync {

@@ -1,8 +1,8 @@
 //! The source of a resync: what it has sent, what it knows of its target, and when it believes that the target is done.
 
 use crate::ids::Time;
-use crate::resync::{Resync, SourceEnd};
-use crate::rules::resync::is_all_sent;
+use crate::resync::Resync;
+use crate::rules::resync::{SourceEnd, is_all_sent, source_end};
 use crate::span::Span;
 use crate::state::ConnState;
 
@@ -71,8 +71,8 @@ impl<P> Resync<P> {
         self.acks_seen = None;
     }
 
-    /// What becomes of a source with so many marks whose target is done: marks may go with users' writes that our own disk has not
-    /// ended yet. `passed_on`: a write of ours has failed, whose mark stays, and makes this disk Inconsistent.
+    /// What becomes of a source with so many marks, if its target is done. `passed_on`: a write of ours has failed, whose mark stays,
+    /// and makes this disk Inconsistent.
     pub(crate) fn source_end(
         &self,
         marked: u64,
@@ -82,9 +82,7 @@ impl<P> Resync<P> {
         let left = marked.saturating_sub(self.failed);
         match self.acks_seen {
             None => SourceEnd::Waits,
-            Some(_) if left == 0 || passed_on => SourceEnd::Done,
-            Some(epoch) if is_settled(epoch) => SourceEnd::Differs { left },
-            Some(_) => SourceEnd::Waits,
+            Some(epoch) => source_end(left, passed_on, || is_settled(epoch)),
         }
     }
 

@@ -100,8 +100,9 @@ impl<P: Payload> Resource<P> {
     /// We are Primary, and our disk is not as good any more as its record says.
     pub(super) fn await_record(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        let shared = volume.disk.get().map(|disk| disk.record().ids().current);
-        volume.peer.loss_unrecorded = shared;
+        let own = volume.disk.get().map(|disk| disk.record().ids().current);
+        let seen = Some(volume.exposed.current()).filter(|seen| !seen.is_empty());
+        volume.peer.loss_unrecorded = own.or(seen);
         self.clear_conn_timer(ConnTimer::LossUnrecorded(nr)); // of an earlier loss
     }
 
@@ -146,7 +147,8 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    fn awaits_record_of_loss(&self, nr: VolumeNr) -> bool {
+    /// Whether our disk is lost, and the peer has not told yet that a new generation is on its record.
+    pub(super) fn awaits_record_of_loss(&self, nr: VolumeNr) -> bool {
         let volume = self.volumes.get(nr);
         volume.is_some_and(|v| v.peer.loss_unrecorded.is_some())
     }

@@ -15,7 +15,7 @@ use crate::ids::{RequestKey, VolumeNr};
 use crate::planted::Bug;
 use crate::router::Resource;
 use crate::router::volume::Volume;
-use crate::rules::thaw::{Facts, OwedName, Thaw, ThawWay, catches_up, owed, resume, thaw};
+use crate::rules::thaw::{Facts, MayLack, OwedName, Thaw, ThawWay, catches_up, owed, resume, thaw};
 use crate::state::{self, Change, ConnState, Fencing, VolumeState};
 use crate::write::AppRequest;
 
@@ -75,6 +75,14 @@ impl<P: Payload> Resource<P> {
         let keys: Vec<RequestKey> = self.net.log.keys().collect();
         for key in keys {
             if let Some(request) = self.requests.get_mut(key) {
+                request.forget_there();
+            }
+        }
+        // (L26) What our own disk has failed on, and users are not told of, is sent again though the peer has made it durable: no record
+        // says that the peer's disk is the better one.
+        let requests = self.requests.iter_mut().map(|(_, request)| request);
+        for request in requests.filter(|r| !r.is_read() && !r.is_flush()) {
+            if !request.is_completed() && request.has_failed_here() {
                 request.forget_there();
             }
         }
@@ -192,6 +200,14 @@ impl<P: Payload> Resource<P> {
         }
         let mut requests = self.requests.iter().map(|(_, request)| request);
         requests.any(|r| r.volume() == nr && !r.is_read() && r.is_under_way())
+    }
+
+    /// (L57) What of the volume the peer may lack, if it was down while I/O was frozen.
+    pub(super) fn peer_may_lack(&self, nr: VolumeNr) -> MayLack {
+        MayLack {
+            under_way: self.has_unmarked_writes(nr),
+            marked: self.volume(nr).bits_set() > 0,
+        }
     }
 
     /// The peer is back, and may lack what it was sent before: it is marked, has a name of its own, and is synced when the nodes

@@ -9,8 +9,8 @@
 pub use super::turn::{Facts, Turn, lost_peer_data};
 use super::turn::{
     became_inconsistent, both_attached, both_up, diskless, diskless_peer_demoted, failed,
-    left_handshake, lost_beside_good, negotiates, pause_changed, peer_attached, sync_ended,
-    target_ended,
+    good_beside_lost, left_handshake, lost_beside_good, negotiates, pause_changed, peer_attached,
+    sync_ended, target_ended,
 };
 use crate::state::{self, ConnState, DiskState, Role, is_source, is_target, is_verify};
 
@@ -178,6 +178,12 @@ pub const CONSEQUENCES: &[Row] = &[
         "became source of a resync",
         |t| is_source(t.new.conn) && !is_source(t.old.conn),
         Act::MakeSyncUuid,
+    ),
+    row(
+        "",
+        "a Primary without a good disk hears that the peer's has ended its resync",
+        good_beside_lost,
+        Act::AwaitRecordOfLoss,
     ),
     row(
         "A8",

@@ -234,7 +234,8 @@ pub struct Answer {
     /// Our resync was given up, with the peer's disk, before it began here, and the peer believes that it did: it hears our
     /// state. Or our disk was negotiated, and stays Consistent only (L54).
     pub state: bool,
-    /// A late decision (a forced promotion): the peer hears of it, our generations and our state, and decides the same.
+    /// A late decision (a forced promotion): the peer hears of it, our generations and our state, and decides the same. (L26) One that
+    /// has just lost its disk decides nothing, and takes a generation that it is told for one that is on our record.
     pub decision: bool,
 }
 
@@ -252,6 +253,6 @@ pub fn answer(
         decision: before.conn > ConnState::WFReportParams
             && conn > ConnState::Connected
             && told.conn <= ConnState::Connected
-            && told.disk != DiskState::Negotiating,
+            && state::is_there(told.disk),
     }
 }

@@ -77,6 +77,33 @@ pub fn source_ends(disk: DiskState) -> Change {
         .and_pdsk(DiskState::UpToDate)
 }
 
+/// What becomes of a source whose target is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceEnd {
+    /// Answers are on their way that may take marks away.
+    Waits,
+    /// It is over.
+    Done,
+    /// So many blocks are marked here of which the target knows nothing, and never will in this connection.
+    Differs {
+        /// How many.
+        left: u64,
+    },
+}
+
+/// The target is done, and so many blocks are `left` marked here: marks may go with users' writes that have not ended yet. `passed_on`: a
+/// write of ours has failed, whose mark stays. `settled`: every write that was open when the target said so has ended. Without it the
+/// source would be one for ever.
+pub fn source_end(left: u64, passed_on: bool, settled: impl FnOnce() -> bool) -> SourceEnd {
+    if left == 0 || passed_on {
+        SourceEnd::Done
+    } else if settled() {
+        SourceEnd::Differs { left }
+    } else {
+        SourceEnd::Waits
+    }
+}
+
 /// What a target becomes; one that could not get every block stays Inconsistent.
 pub fn target_ends(is_whole: bool) -> Change {
     let change = Change::conn(ConnState::Connected).and_pdsk(DiskState::UpToDate);

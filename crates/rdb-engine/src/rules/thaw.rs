@@ -76,10 +76,23 @@ pub fn owed(has_usable_disk: bool, may_share_name: bool) -> OwedName {
     }
 }
 
+/// What of a volume a peer may lack that was down while I/O was frozen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MayLack {
+    /// A write is in the log, which it has not made durable, or is open and not marked yet.
+    pub under_way: bool,
+    /// A block is marked: a write that it was never sent, or could not do.
+    pub marked: bool,
+}
+
 /// (L47) A generation is owed, and the peer comes with a disk that is only Consistent by its own word, and is not to be synced: it would
 /// count as equal to ours, and may lack what is frozen. `own`: our record before; `conn`: what it becomes; `told`: the peer's disk.
-pub fn is_no_return(own: &VolumeState, conn: ConnState, told: DiskState) -> bool {
-    !own.is_connected() && conn == ConnState::Connected && told == DiskState::Consistent
+///
+/// (L57) If nothing is, it lacks nothing: what has left the log it has made durable. Then it comes back as one that was not down, and no
+/// generation begins, which would be a fork of the peer's if this node was demoted before it has written under it.
+pub fn is_no_return(own: &VolumeState, conn: ConnState, told: DiskState, lacks: MayLack) -> bool {
+    let comes = !own.is_connected() && conn == ConnState::Connected;
+    comes && told == DiskState::Consistent && (lacks.under_way || lacks.marked)
 }
 
 /// What is looked at, of each volume.
@@ -183,6 +196,19 @@ mod tests {
             };
             assert_eq!(of(&[fenced, unused]), Some(Thaw::Fenced));
         }
+    }
+
+    #[test]
+    fn a_peer_that_was_down_is_no_return_if_it_may_lack_something() {
+        let back = |conn, told, under_way, marked| {
+            is_no_return(&FROZEN, conn, told, MayLack { under_way, marked })
+        };
+        let (here, there) = (ConnState::Connected, DiskState::Consistent);
+        assert!(back(here, there, true, false) && back(here, there, false, true));
+        assert!(!back(here, there, false, false), "it has everything");
+        assert!(!back(here, DiskState::UpToDate, true, true), "it was up");
+        let synced = ConnState::WFBitMapS;
+        assert!(!back(synced, there, true, true), "it gets what it lacks");
     }
 
     #[test]

@@ -127,6 +127,15 @@ pub(super) fn lost_beside_good(turn: &Turn) -> bool {
     failed(turn) && good && turn.new.is_connected() && turn.new.pdsk == DiskState::UpToDate
 }
 
+/// (L26) Our disk was lost when the peer's had ended its resync, which was not known here. By its record our own, lost or attached again, is
+/// the better one until the peer has heard of the loss, and has a generation on record.
+pub(super) fn good_beside_lost(turn: &Turn) -> bool {
+    let (old, new) = (&turn.old, &turn.new);
+    let ended = (old.pdsk, new.pdsk) == (DiskState::Inconsistent, DiskState::UpToDate);
+    let lost = new.role == Role::Primary && new.disk < DiskState::UpToDate;
+    ended && lost && old.is_connected() && new.is_connected()
+}
+
 pub(super) fn target_ended(turn: &Turn) -> bool {
     turn.old.disk < DiskState::UpToDate
         && turn.old.conn >= ConnState::SyncSource

@@ -4,7 +4,9 @@ use rdb_engine::config::Protocol;
 use rdb_engine::copies::{Copies, Here, Safety, There, Worth, is_safe};
 use rdb_engine::generation::Generation;
 use rdb_engine::rules::fencing::{is_target_doubtful, waits_for_target};
-use rdb_engine::rules::thaw::{Facts, OwedName, Thaw, ThawWay, catches_up, owed, resume, thaw};
+use rdb_engine::rules::thaw::{
+    Facts, MayLack, OwedName, Thaw, ThawWay, catches_up, owed, resume, thaw,
+};
 use rdb_engine::state::{self, Change, DiskState, Fencing};
 
 use crate::names::Name;
@@ -287,6 +289,15 @@ impl Step<'_> {
         if node.attached && node.state.says_usable_disk() && !unrecorded {
             node.thens.fenced_recorded = true;
             self.maybe_flush(n);
+        }
+    }
+
+    /// `peer_may_lack`.
+    pub(crate) fn peer_may_lack(&self, n: usize) -> MayLack {
+        let node = &self.world.nodes[n];
+        MayLack {
+            under_way: node.log != 0 || node.open != 0 || self.planted(Plant::DoubtAllReturned),
+            marked: node.disk.bits != 0,
         }
     }
 

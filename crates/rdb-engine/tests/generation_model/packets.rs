@@ -128,7 +128,7 @@ impl Step<'_> {
         let establishes = own.conn < ConnState::Connected && taken.conn >= ConnState::Connected;
         let trusts = self.setting.plant == Some(Plant::TrustReturned);
         let owes = self.world.nodes[n].owes && !trusts;
-        if owes && is_no_return(&own, taken.conn, packet.disk) {
+        if owes && is_no_return(&own, taken.conn, packet.disk, self.peer_may_lack(n)) {
             return self.peer_cannot_catch_up(n);
         }
         if !self.change(n, change, !establishes) {

@@ -56,6 +56,8 @@ pub(crate) enum Plant {
     ForgetFrozenLog,
     /// A peer that is back only Consistent, or without its disk, is taken for what it was (L47).
     TrustReturned,
+    /// A peer that is back only Consistent is never taken for what it was, also if it lacks nothing (L57).
+    DoubtAllReturned,
     /// A target counts as one before that is on its record (L48).
     TrustTarget,
     /// What `fence-peer` says, and that the peer is Outdated, counts until the node itself has been Connected (L50).

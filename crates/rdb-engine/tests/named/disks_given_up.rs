@@ -29,6 +29,28 @@ fn a_source_whose_disk_fails_before_it_has_noted_the_end_comes_back() {
     assert!(!w.logged(0, "Split-Brain"));
 }
 
+/// (L26) The peer answers an attach with the name that it has begun, which need not be on its record yet.
+#[test]
+fn an_attach_waits_until_the_loss_of_the_disk_before_is_on_record() {
+    for seed in 0..4 {
+        let (mut w, _) = World::settled(seed);
+        w.nodes[1].hold_meta = true;
+        w.nodes[0].disks[0].fail_writes = 1;
+        let write = w.write(0, 80, vec![2; 4096]);
+        w.until("the new generation", |w| {
+            w.logged(1, "new current UUID") && w.is(0) == "Connected P/S D/U"
+        });
+        let attach = w.start_admin(0, w.attach_command(0, 0));
+        w.run_ms(1_000);
+        let told = w.nodes[0].completed.contains_key(&write);
+        assert!(!told, "a power cut of both would take it: {}", w.states());
+        w.nodes[1].hold_meta = false;
+        assert!(w.wait_done(0, write).is_ok());
+        w.until("the attach", |w| w.nodes[0].admin.contains_key(&attach));
+        w.ends_well();
+    }
+}
+
 /// The mirror dies before the generation that the loss of the Primary's disk makes is on its record, and attaches its disk
 /// when the Primary is there again. What users write then must not be overwritten by the disk that was lost.
 #[test]

@@ -415,6 +415,9 @@ fn a_write_on_a_disk_that_was_given_up_is_not_done() {
     let attach = lone.w.attach_command(0, 0);
     lone.w.start_admin(0, attach);
     lone.pump();
+    // (L26) The peer keeps its generation, and the attach waits for that to be known.
+    lone.w.run_ms(6_100);
+    lone.pump();
     lone.give(lone.sizes());
     lone.give(lone.uuids());
     lone.give(lone.state(ConnState::Connected, DiskState::Negotiating));

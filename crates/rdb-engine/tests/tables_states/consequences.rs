@@ -158,6 +158,9 @@ const CASES: &[[&str; 4]] = &[
     ["SyncSource P/S U/I", "Connected P/S F/I", "marked other-name", "SayNoData SendState DiskFailed"],
     ["Connected P/S U/D", "Connected P/S F/D", "", "SayNoData RememberOpenSource SendState DiskFailed"],
     ["Connected S/S U/D", "Connected S/S F/D", "", "SendState DiskFailed"],
+    ["Connected P/S D/I", "Connected P/S D/U", "no-disk", "AwaitRecordOfLoss"],
+    ["Connected P/S N/I", "WFBitMapT P/S I/U", "", "DistrustUnmarked AwaitRecordOfLoss NegotiationOver"],
+    ["Connected S/P D/I", "Connected S/P D/U", "no-disk", ""],
     // A22.
     ["Connected P/S F/U", "Connected P/S D/U", "no-disk", "SendState CloseDisk"],
     ["WFReportParams P/? N/-", "NetworkFailure P/? D/-", "", "NegotiationOver GiveDiskUp"],

@@ -208,6 +208,33 @@ fn a_primary_that_had_the_end_is_not_to_become_a_target() {
     }
 }
 
+/// (L3) The resync by which such a target brings to its source what it has was begun, and came to nothing: both have a bitmap UUID.
+#[test]
+fn a_resync_back_to_a_source_that_came_to_nothing_is_gone_on_with() {
+    let (target, source) = (gi(C, X, S, B), gi(C, S, B, G));
+    let nothing = WroteAlone::Nothing;
+    for (alone, source_is_primary, [at_target, at_source]) in [
+        (nothing, false, [1, -1]),
+        (nothing, true, [100, 100]),
+        (WroteAlone::Unknown, false, [0, 0]),
+    ] {
+        let inputs = CompareInputs {
+            peer_alone: alone,
+            peer_primary: source_is_primary,
+            ..QUIET
+        };
+        let found = compare(&target, &source, inputs);
+        assert_eq!(found.verdict.value(), at_target, "{alone:?}");
+        let inputs = CompareInputs {
+            own_alone: alone,
+            own_primary: source_is_primary,
+            ..QUIET
+        };
+        let found = compare(&source, &target, inputs);
+        assert_eq!(found.verdict.value(), at_source, "{alone:?}");
+    }
+}
+
 #[test]
 fn old_protocols_have_their_variants() {
     let at = |version| CompareInputs { version, ..QUIET };

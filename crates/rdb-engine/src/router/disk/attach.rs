@@ -203,9 +203,7 @@ impl<P: Payload> Resource<P> {
             self.admin_done(Ok(()));
             return;
         }
-        if self.net.link.is_exchanging() {
-            // Our parameters spoke of no disk. One that came up between them and the peer's would be compared on one
-            // side only: it is negotiated afterwards.
+        if self.attach_waits(nr) {
             self.volume_mut(nr).disk.wait_for_peer();
             return;
         }
@@ -259,10 +257,17 @@ impl<P: Payload> Resource<P> {
         self.md(nr, MdKind::SUPERBLOCK, Then::Attach);
     }
 
-    /// Goes on with an attach that waited for the exchange of parameters. Says whether there was one.
+    /// Whether a disk whose metadata is in order waits for the peer. While parameters are exchanged: ours spoke of no disk, and one that
+    /// came up between them and the peer's would be compared on one side only. (L26) And while the loss of the disk before it is on no
+    /// record: the peer would tell of the generation that it has begun, which its disk need not have, and that tells us that it has.
+    fn attach_waits(&self, nr: VolumeNr) -> bool {
+        self.net.link.is_exchanging() || self.awaits_record_of_loss(nr)
+    }
+
+    /// Goes on with an attach that waited for the peer. Says whether there was one.
     pub(in crate::router) fn poll_attach(&mut self, nr: VolumeNr) -> bool {
         let told = self.volumes.get(nr).is_some_and(|v| v.disk.is_told());
-        let due = !self.net.link.is_exchanging() && told;
+        let due = told && !self.attach_waits(nr);
         if due {
             self.attach_continue(nr, true);
         }

@@ -51,10 +51,7 @@ impl<P: Payload> Resource<P> {
                 self.log_volume(Level::Info, nr, text);
             }
         }
-        if state.conn == ConnState::Connected
-            && state.disk == DiskState::UpToDate
-            && state.pdsk == DiskState::UpToDate
-        {
+        if serving::may_have_moved_on(&state) {
             let volume = self.volume_mut(nr);
             let own = volume.disk.get().map(|disk| disk.record().ids().current);
             let other = own.is_some_and(|own| own != ids.current);
@@ -92,20 +89,17 @@ impl<P: Payload> Resource<P> {
         true
     }
 
-    /// (L44) The name is not the one that users have seen last, and the data are: this node, Primary, lost its disk beside the
-    /// peer's, which began a generation for that reason, and was gone before it could tell. All that users were promised
-    /// is on its disk; nobody has written there without us since, for this node is Primary. (That it counts as a crashed
-    /// Primary tells nothing: the mirror of a Primary without a disk has that mark on record, too.)
+    /// (L44) The peer has begun its generation because our disk was lost.
     fn began_for_our_loss(&self, nr: VolumeNr, uuids: &GenerationIds) -> bool {
         let volume = self.volume(nr);
-        // (Of a source that had not seen its resync's end the name of both is in another slot, L46.)
         let alone = volume.peer.ids.map(|peer| peer.wrote_alone());
-        let before = match alone {
-            Some(WroteAlone::UnderNewName) => uuids.history[1],
-            _ => uuids.bitmap,
-        };
-        let ours = |before| volume.exposed.was_lost_beside(before);
-        (ours(uuids.bitmap) || ours(before)) && !volume.peer.source_open
+        serving::began_for_loss(
+            volume.exposed.current(),
+            volume.exposed.lost_beside(),
+            uuids,
+            alone.unwrap_or(WroteAlone::Unknown),
+            volume.peer.source_open,
+        )
     }
 
     /// The peer declares both disks equal, which were just created. Says whether ours was.

@@ -161,7 +161,7 @@ impl<P: Payload> Resource<P> {
             rules::peer_state::change(own, packet, told, negotiated.map(|worth| worth.own));
         let establishes = own.conn < ConnState::Connected && told.conn >= ConnState::Connected;
         let owed = self.volumes.iter().any(|v| v.frozen.owes_generation());
-        if owed && is_no_return(&own, told.conn, packet.disk) {
+        if owed && is_no_return(&own, told.conn, packet.disk, self.peer_may_lack(nr)) {
             let text = "Aborting Connect, can not thaw IO with an only Consistent peer";
             self.log_volume(Level::Error, nr, text);
             self.peer_cannot_catch_up();

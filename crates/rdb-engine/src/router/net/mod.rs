@@ -19,7 +19,8 @@ use crate::net::refusal::Refusal;
 use crate::net::settings::{Comparison, params};
 use crate::net::{Agreed, DEFERRED_ANSWERS_MAX, Delayed, Pings};
 use crate::router::Resource;
-use crate::state::{Change, ConnState, DiskState, Role};
+use crate::rules::serving;
+use crate::state::{Change, ConnState};
 use crate::transfer_log::MirrorEpochs;
 
 impl<P: Payload> Resource<P> {
@@ -190,9 +191,7 @@ impl<P: Payload> Resource<P> {
         self.send_uuids(nr);
         let volume = self.volume_mut(nr);
         let state = volume.state;
-        if state.role == Role::Primary && state.disk == DiskState::Diskless {
-            // (L35) A peer that meets a Primary without a disk begins a new generation. If we refuse its data it must not: our
-            // own disk, when it comes back, would meet a fork where there is none.
+        if serving::holds_first_state(&state) {
             volume.peer.state_held = Some(replica_proto::StateWord(state.to_word()));
         } else {
             self.send_state(nr);

@@ -12,9 +12,9 @@ use crate::handler::Handler;
 use crate::handling::Waits;
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
-use crate::resync::{SourceEnd, began};
+use crate::resync::began;
 use crate::router::Resource;
-use crate::rules::resync::{source_begins, source_ends};
+use crate::rules::resync::{SourceEnd, source_begins, source_ends};
 use crate::span::Span;
 use crate::state::{ConnState, is_source};
 
