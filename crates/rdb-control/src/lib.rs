@@ -44,8 +44,8 @@ pub use evidence::{EvidenceReport, KeptBy, VolumeEvidence};
 pub use handler::{HandlerReport, HandlerScene, HandlerVolume, HandlersShown, is_of_resource};
 pub use history::{
     DEFAULT_STATE_DIR, HISTORY_BYTES_MAX, HISTORY_LINES_MAX, HistoryEvent, HistoryLine,
-    Identifiers, Instant, SideSeen, Uuid, history_path, old_history_path, read_history,
-    state_dir_of,
+    Identifiers, Instant, SideSeen, Uuid, history_path, keep_state_dir, kept_state_dir,
+    old_history_path, read_history, state_dir_of,
 };
 pub use latency::{HistogramReport, LATENCY_BOUNDS_US, LatencyReport};
 pub use limits::Limits;

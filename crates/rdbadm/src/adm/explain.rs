@@ -79,7 +79,7 @@ impl Command<'_> {
     fn past(&self, executor: &mut Executor, resource: &ResourceReport) -> Vec<String> {
         let lines = match executor.evidence(&resource.name) {
             Ok(Some(known)) => known.history,
-            _ => match read_history(&self.state_dir(), &resource.name) {
+            _ => match read_history(&self.histories(), &resource.name) {
                 Ok((lines, _)) => lines,
                 Err(_) => Vec::new(),
             },

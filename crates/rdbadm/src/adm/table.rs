@@ -389,7 +389,7 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
             path_arg(
                 "state-dir",
                 "DIR",
-                "Where the histories are, if no daemon runs [default: state-dir of rdbd.toml, else /var/lib/rdb]",
+                "Where the histories are, if no daemon runs [default: where the last one kept them]",
             ),
             switch(
                 "handler",
