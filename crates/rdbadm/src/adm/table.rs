@@ -86,6 +86,7 @@ pub(crate) fn command(program: &str) -> Command {
         }
         sub = match adm.target {
             Target::None => sub,
+            Target::All => sub.arg(objects("RES", "Ignored: it is about all").hide(true)),
             Target::Whole => sub.arg(objects("RES", "A resource, or all")),
             Target::Volumes if verb.is(Own::SetGi) => sub.arg(objects(
                 "GI OBJECT",
