@@ -24,8 +24,10 @@ mod handler;
 mod history;
 mod latency;
 mod limits;
+mod object;
 mod op;
 mod presence;
+mod questions;
 mod reason;
 mod refusal;
 mod report;
@@ -49,6 +51,7 @@ pub use history::{
 };
 pub use latency::{HistogramReport, LATENCY_BOUNDS_US, LatencyReport};
 pub use limits::Limits;
+pub use object::Object;
 pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, VerifyPart, WaitTimes};
 pub use presence::{LOCK_NAME, PID_NAME, Presence, RECORD_NAME, presence};
 pub use reason::{ReasonReport, utc};
