@@ -298,6 +298,28 @@ fn a_primary_without_a_disk_is_connected_though_its_disk_can_not_be_attached() -
     pair.are_well()
 }
 
+/// A resource that was not up at all comes as far as it can: its volumes are there, the good one with its disk, and it is connected.
+#[test]
+fn a_node_whose_disk_can_not_be_attached_is_connected_at_once() -> Result<()> {
+    let mut pair = Pair::synced("adjust-new-diskless", Plan::with_volumes(2))?;
+    let gone = pair.hosts[1].data[0].clone();
+    let aside = gone.with_extension("aside");
+    for words in ["adjust", "adjust-with-progress"] {
+        pair.bob.adm(&["down", "r0"])?;
+        std::fs::rename(&gone, &aside)?;
+        let said = pair.bob.try_adm(&[words, "r0"])?.fails_with(1)?;
+        ensure!(said.contains(&*gone.to_string_lossy()), "{said}");
+        pair.bob
+            .await_volume("alice's data", 30, |v| v.ds == "Diskless/UpToDate")?;
+        pair.bob
+            .await_minor(1, "the other volume", 60, |v| v.is_settled())?;
+        std::fs::rename(&aside, &gone)?;
+        pair.bob.adm(&["adjust", "r0"])?;
+        pair.settle(60)?;
+    }
+    pair.are_well()
+}
+
 #[test]
 fn progress_names_the_resources_of_each_kind_of_steps() -> Result<()> {
     let pair = Pair::fresh("adjust-progress", Plan::with_volumes(2))?;

@@ -95,6 +95,18 @@ const BY_NAME: &[&str] = &[
     "-d -- --overwrite-data-of-peer primary all",
     "-d adjust-with-progress all",
     "-d before-resync-target all",
+    // Whether a volume is enough.
+    "-d adjust RES/0",
+    "-d adjust-with-progress minor-0",
+    "-d fence-peer RES/0",
+    "-d unfence-peer minor-0",
+    "sh-resource RES/0",
+    "sh-resource minor-0",
+    "sh-lr-of RES/0",
+    // Whether a name is.
+    "sh-nop RES",
+    "sh-resources nosuch",
+    "sh-mod-parms RES/0",
 ];
 
 /// Those that look for the host's address on this machine: they have the files with `disable-ip-verification`.

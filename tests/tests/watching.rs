@@ -325,7 +325,9 @@ fn a_state_is_explained_with_how_it_came_about() -> Result<()> {
     let unknown = pair.alice.try_adm(&["explain", "7"])?.fails_with(1)?;
     says(&unknown, &["there is no refusal with the number 7"])?;
     let unknown = pair.alice.try_adm(&["explain", "r9"])?.fails_with(10)?;
-    says(&unknown, &["r9 is not up"])
+    says(&unknown, &["r9 is not up"])?;
+    let volume = pair.alice.try_adm(&["explain", "r0/0"])?.fails_with(1)?;
+    says(&volume, &["explain operates on whole resources"])
 }
 
 #[test]

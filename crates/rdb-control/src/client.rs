@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::evidence::EvidenceReport;
 use crate::limits::Limits;
 use crate::op::{Op, Reply, ReplyBody, Request};
 use crate::presence::{self, Presence, presence};
 use crate::refusal::Refusal;
-use crate::report::{GiReport, Hello, ResourceShown, StatusReport, WaitReport};
+use crate::report::{Hello, WaitReport};
 use crate::{PROTOCOL, QUESTIONS_NAME, REPLY_LINE_MAX, SOCKET_NAME, TAKEN_BACK};
 
 /// Why a call failed.
@@ -301,39 +300,6 @@ impl Client {
     /// See [`ClientError`].
     pub fn run(&mut self, op: Op) -> Result<(), ClientError> {
         self.exchange(op).map(|_: Value| ())
-    }
-
-    /// What there is.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub fn status(&mut self) -> Result<StatusReport, ClientError> {
-        self.call(Op::Status)
-    }
-
-    /// How it is configured.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub fn show(&mut self) -> Result<Vec<ResourceShown>, ClientError> {
-        self.call(Op::Show)
-    }
-
-    /// Generation identifiers of an attached volume.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub fn generation(&mut self, minor: u32) -> Result<GiReport, ClientError> {
-        self.call(Op::GetGi { minor })
-    }
-
-    /// What the daemon knows of what was written apart.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub fn evidence(&mut self, resource: &str) -> Result<EvidenceReport, ClientError> {
-        let resource = resource.to_owned();
-        self.call(Op::Evidence { resource })
     }
 
     /// Does one of the wait operations; false: the time was over. It goes on with a daemon that replaces this one.

@@ -3,9 +3,11 @@
 //! The daemon appends to one small file a resource; what does not fit any more is in one old file beside it, or gone. Whoever reads
 //! it asks the daemon, or opens the files when none runs.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -46,6 +48,35 @@ pub fn state_dir_of(run_dir: &Path) -> PathBuf {
         true => PathBuf::from(DEFAULT_STATE_DIR),
         false => run_dir.join("state"),
     }
+}
+
+/// The file of a run directory that names the state directory which its last daemon took: a line, whose end says that all of it is
+/// there. The daemon writes it, and nothing takes it away: who looks for the histories of a daemon that is gone goes by it.
+const KEPT_IN_NAME: &str = "rdbd.state-dir";
+
+/// Longest path that the system takes, and the end of the line.
+const KEPT_IN_MAX: usize = 4096 + 1;
+
+/// Where the last daemon of a run directory kept its histories, which need not be where they are usually: its settings may have been
+/// others, or another daemon had that place. Nothing if it has left no word, or none that can be read.
+pub fn kept_state_dir(run_dir: &Path) -> Option<PathBuf> {
+    let line = rdb_config::read_regular(&run_dir.join(KEPT_IN_NAME), KEPT_IN_MAX).ok()?;
+    let dir = PathBuf::from(OsStr::from_bytes(line.strip_suffix(b"\n")?));
+    dir.is_absolute().then_some(dir)
+}
+
+/// Leaves word of where the histories are, unless it is there.
+///
+/// # Errors
+/// Those of the system; what was there before stays.
+pub fn keep_state_dir(run_dir: &Path, state_dir: &Path) -> io::Result<()> {
+    if kept_state_dir(run_dir).as_deref() == Some(state_dir) {
+        return Ok(());
+    }
+    let new = run_dir.join("rdbd.state-dir.new");
+    let line = [state_dir.as_os_str().as_bytes(), b"\n"].concat();
+    std::fs::write(&new, line)?;
+    std::fs::rename(new, run_dir.join(KEPT_IN_NAME))
 }
 
 /// The name of a generation: 16 hexadecimal digits.
@@ -458,6 +489,25 @@ mod tests {
             marked_blocks: 7,
             role: Role::Primary,
         }
+    }
+
+    #[test]
+    fn a_run_directory_says_where_its_last_daemon_kept_the_histories() {
+        let run_dir = tempfile::tempdir().unwrap();
+        let (run_dir, file) = (run_dir.path(), run_dir.path().join(KEPT_IN_NAME));
+        assert_eq!(kept_state_dir(run_dir), None);
+        for dir in [Path::new("/srv/a state"), &run_dir.join("state")] {
+            keep_state_dir(run_dir, dir).unwrap();
+            keep_state_dir(run_dir, dir).unwrap();
+            assert_eq!(kept_state_dir(run_dir).as_deref(), Some(dir));
+        }
+        // One that was torn, is longer than any path, or says nothing that can be looked up.
+        let long = format!("/{}\n", "d".repeat(KEPT_IN_MAX));
+        for text in ["", "\n", "/var/lib/rd", "state\n", &long] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(kept_state_dir(run_dir), None, "{text}");
+        }
+        keep_state_dir(Path::new("/dev/null"), run_dir).unwrap_err();
     }
 
     #[test]

@@ -24,8 +24,10 @@ mod handler;
 mod history;
 mod latency;
 mod limits;
+mod object;
 mod op;
 mod presence;
+mod questions;
 mod reason;
 mod refusal;
 mod report;
@@ -44,11 +46,12 @@ pub use evidence::{EvidenceReport, KeptBy, VolumeEvidence};
 pub use handler::{HandlerReport, HandlerScene, HandlerVolume, HandlersShown, is_of_resource};
 pub use history::{
     DEFAULT_STATE_DIR, HISTORY_BYTES_MAX, HISTORY_LINES_MAX, HistoryEvent, HistoryLine,
-    Identifiers, Instant, SideSeen, Uuid, history_path, old_history_path, read_history,
-    state_dir_of,
+    Identifiers, Instant, SideSeen, Uuid, history_path, keep_state_dir, kept_state_dir,
+    old_history_path, read_history, state_dir_of,
 };
 pub use latency::{HistogramReport, LATENCY_BOUNDS_US, LatencyReport};
 pub use limits::Limits;
+pub use object::Object;
 pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, VerifyPart, WaitTimes};
 pub use presence::{LOCK_NAME, PID_NAME, Presence, RECORD_NAME, presence};
 pub use reason::{ReasonReport, utc};

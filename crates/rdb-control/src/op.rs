@@ -258,6 +258,11 @@ ops! {
     } => Medium, Change;
     /// What there is: answered by [`StatusReport`](crate::StatusReport).
     "status" Status => Short, Question;
+    /// What there is of one resource: answered as `status` is, without the others.
+    "status-of" StatusOf {
+        /// The resource.
+        resource: String,
+    } => Short, Question;
     /// What happens, as it happens, after what there is: a stream of [`Told`](crate::Told) follows the answer.
     "events" Events {
         /// Of this resource alone; `None` for all.
@@ -267,6 +272,11 @@ ops! {
     } => Own, Question;
     /// How it is configured: answered by a list of [`ResourceShown`](crate::ResourceShown).
     "show" Show => Short, Question;
+    /// Whether a volume has a disk attached, or on its way. Answered by a boolean: false of one that there is not.
+    "has-disk" HasDisk {
+        /// The volume.
+        minor: u32,
+    } => Short, Question;
     /// Generation identifiers: answered by [`GiReport`](crate::GiReport).
     "get-gi" GetGi {
         /// The volume.
@@ -623,11 +633,15 @@ mod tests {
                 resource: resource(),
             },
             Op::Status,
+            Op::StatusOf {
+                resource: resource(),
+            },
             Op::Events {
                 resource: Some(resource()),
                 figures: true,
             },
             Op::Show,
+            Op::HasDisk { minor },
             Op::GetGi { minor },
             Op::Evidence {
                 resource: resource(),

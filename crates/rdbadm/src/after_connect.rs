@@ -15,15 +15,11 @@ impl Executor {
             return;
         };
         // If that cannot be asked, the next command says why.
-        let Ok(Some(report)) = self.status() else {
+        let Ok(Some(report)) = self.status_of(resource) else {
             return;
         };
-        let reason = report
-            .resources
-            .iter()
-            .find(|r| r.name == *resource)
-            .and_then(|r| r.link_reason.as_ref())
-            .filter(|reason| reason.word == OWN_ADDRESS);
+        let reason = report.link_reason.as_ref();
+        let reason = reason.filter(|reason| reason.word == OWN_ADDRESS);
         if let Some(reason) = reason {
             out::error(&format!(
                 "{resource}: warning: {}; it goes on trying",

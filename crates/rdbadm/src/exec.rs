@@ -325,11 +325,12 @@ impl Executor {
 
     /// Whether a disk is attached to the minor.
     fn has_disk(&mut self, minor: u32) -> Result<bool, Trouble> {
-        let shown = self.show()?;
-        Ok(shown
-            .iter()
-            .flat_map(|r| &r.volumes)
-            .any(|v| v.minor == minor && v.disk.is_some()))
+        match self.with_client(false, |client| client.has_disk(minor)) {
+            Ok(has) => Ok(has),
+            Err(Asked::Nobody) => Ok(false),
+            Err(Asked::Refused(refusal)) => Err(Trouble::new(refusal.to_string())),
+            Err(Asked::Failed(trouble)) => Err(trouble),
+        }
     }
 
     /// How everything is configured; nothing if no daemon runs.
@@ -366,6 +367,16 @@ impl Executor {
     pub(crate) fn status(&mut self) -> Result<Option<StatusReport>, Trouble> {
         match self.with_client(false, Client::status) {
             Ok(report) => Ok(Some(report)),
+            Err(Asked::Nobody) => Ok(None),
+            Err(Asked::Refused(refusal)) => Err(Trouble::new(refusal.to_string())),
+            Err(Asked::Failed(trouble)) => Err(trouble),
+        }
+    }
+
+    /// What there is of one resource; `None` if it is not there, or no daemon runs.
+    pub(crate) fn status_of(&mut self, resource: &str) -> Result<Option<ResourceReport>, Trouble> {
+        match self.with_client(false, |client| client.status_of(resource)) {
+            Ok(report) => Ok(report),
             Err(Asked::Nobody) => Ok(None),
             Err(Asked::Refused(refusal)) => Err(Trouble::new(refusal.to_string())),
             Err(Asked::Failed(trouble)) => Err(trouble),

@@ -126,6 +126,15 @@ pub(crate) enum Target {
     Volumes,
     /// Like `Whole`; without a name all of them.
     Optional,
+    /// All of them, whatever is named; DRBD's command says so.
+    All,
+}
+
+impl Target {
+    /// Whether no name means all resources.
+    pub(crate) fn is_all_unnamed(self) -> bool {
+        matches!(self, Target::Optional | Target::All)
+    }
 }
 
 /// An option of a command.
@@ -382,9 +391,9 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("secondary", T::Volumes, Does::Op(|minor, _| Op::Secondary { minor }), "Give the primary role up")
         .marks(&[TakesDown])
         .setup(BY_RESOURCE),
-    verb("adjust", T::Volumes, Does::Own(O::Adjust), "Make what runs agree with the configuration")
+    verb("adjust", T::Whole, Does::Own(O::Adjust), "Make what runs agree with the configuration")
         .marks(&[Warns, Listens]),
-    verb("adjust-with-progress", T::Volumes, Does::Own(O::AdjustWithProgress), "The same, with a line for each kind of steps")
+    verb("adjust-with-progress", T::Whole, Does::Own(O::AdjustWithProgress), "The same, with a line for each kind of steps")
         .marks(&[Warns, Listens]),
     verb("role", T::Volumes, Does::Query(Query::Role), "Print own and peer's role")
         .aliases(&["state"])
@@ -441,7 +450,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("wait-sync", T::Volumes, Does::Own(O::WaitSync), "Wait until no resync is needed")
         .flags(&[Flag::WaitTimes])
         .setup_with("MINOR", None, WAIT),
-    verb("wait-con-int", T::None, Does::Own(O::WaitConInt), "Wait for the peers of all resources; typing yes ends it"),
+    verb("wait-con-int", T::All, Does::Own(O::WaitConInt), "Wait for the peers of all resources; typing yes ends it"),
     verb("dump", T::Optional, Does::Own(O::Dump), "Print the configuration as understood")
         .flags(&[Flag::Secrets, Flag::Json])
         .marks(&[Warns]),
@@ -480,9 +489,9 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("pri-on-incon-degr", T::Volumes, Does::Handler, "Run the handler for a Primary without usable data").hidden(),
     verb("pri-lost-after-sb", T::Volumes, Does::Handler, "Run the handler for a Primary that has lost a split brain").hidden(),
     verb("pri-lost", T::Volumes, Does::Handler, "Run the handler for a Primary that should become target").hidden(),
-    verb("fence-peer", T::Volumes, Does::Handler, "Run the handler that keeps the peer from going on").hidden()
+    verb("fence-peer", T::Whole, Does::Handler, "Run the handler that keeps the peer from going on").hidden()
         .aliases(&["outdate-peer"]),
-    verb("unfence-peer", T::Volumes, Does::Handler, "Run the handler that takes fence-peer back").hidden(),
+    verb("unfence-peer", T::Whole, Does::Handler, "Run the handler that takes fence-peer back").hidden(),
     verb("local-io-error", T::Volumes, Does::Handler, "Run the handler for a disk that has failed").hidden(),
     verb("initial-split-brain", T::Volumes, Does::Handler, "Run the handler for a split brain that was found").hidden(),
     verb("before-resync-target", T::Volumes, Does::Handler, "Run the handler before a resync of the local disk").hidden(),
@@ -493,12 +502,12 @@ pub(crate) const VERBS: &[Verb] = &[
     step("del-resource", Does::Own(O::DelResource)).setup("RES"),
     step("del-minor", Does::Op(|minor, _| Op::DelMinor { minor })).setup("MINOR"),
     step("show", Does::Own(O::Show)).setup_with("[RES|MINOR|all]", None, &["json", "show-defaults"]),
-    verb("sh-status", T::Optional, Does::Own(O::ShStatus), "Print the state of every volume for a shell").hidden()
+    verb("sh-status", T::All, Does::Own(O::ShStatus), "Print the state of every volume for a shell").hidden()
         .setup("[RES|MINOR|all]"),
     step("shutdown", Does::Own(O::Shutdown)).setup(""),
-    verb("sh-nop", T::None, Does::Own(O::ShNop), "Check the configuration").marks(&[Warns]).hidden(),
-    verb("sh-resources", T::None, Does::Own(O::ShResources), "Print the names of the resources").hidden(),
-    verb("sh-resource", T::Volumes, Does::Own(O::ShResource), "Print the resource's name").hidden(),
+    verb("sh-nop", T::All, Does::Own(O::ShNop), "Check the configuration").marks(&[Warns]).hidden(),
+    verb("sh-resources", T::All, Does::Own(O::ShResources), "Print the names of the resources").hidden(),
+    verb("sh-resource", T::Whole, Does::Own(O::ShResource), "Print the resource's name").hidden(),
     verb("sh-dev", T::Volumes, Fact(facts::device), "Print the device nodes").hidden(),
     verb("sh-minor", T::Volumes, Fact(facts::minor), "Print the minor numbers").hidden(),
     verb("sh-ll-dev", T::Volumes, Fact(facts::disk), "Print the backing devices").hidden(),
@@ -508,8 +517,8 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("sh-udev", T::Volumes, Does::Own(O::ShUdev), "Print the names of a volume's device for udev").hidden(),
     verb("sh-b-pri", T::Volumes, Does::Own(O::ShBPri), "Make the devices writable on the node that become-primary-on names").hidden(),
     verb("hidden-commands", T::None, Does::Own(O::HiddenCommands), "Print the commands that help does not list").hidden(),
-    verb("sh-mod-parms", T::None, Does::Own(O::ShModParms), "Print the parameters of DRBD's module").hidden(),
-    verb("sh-lr-of", T::Whole, Does::Own(O::ShLrOf), "Print the lower resource of a stacked one").hidden(),
+    verb("sh-mod-parms", T::All, Does::Own(O::ShModParms), "Print the parameters of DRBD's module").hidden(),
+    verb("sh-lr-of", T::Volumes, Does::Own(O::ShLrOf), "Print the lower resource of a stacked one").hidden(),
     verb("completions", T::None, Does::Own(O::Completions), "Print a completion script for a shell"),
     verb("man", T::None, Does::Own(O::Man), "Write the manual pages into a directory").hidden(),
 ];

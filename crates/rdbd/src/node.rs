@@ -21,6 +21,7 @@ use crate::course::Life;
 use crate::events::Events;
 use crate::handler_run::Running;
 use crate::history::History;
+use crate::keep::Touched;
 use crate::names::Names;
 use crate::proc_drbd::{self, FailedLine};
 use crate::record::Keeper;
@@ -57,6 +58,8 @@ pub(crate) struct Node {
     pub(crate) registry: Shared,
     /// Told of every change of state and every device that comes or goes.
     pub(crate) changed: Arc<Notify>,
+    /// Whose state has changed since they were put on record.
+    pub(crate) touched: Touched,
     /// FUSE sessions that nobody serves.
     pub(crate) left_sessions: LeftSessions,
     /// What becomes of the daemon.
@@ -155,6 +158,7 @@ impl Node {
             challenges: Challenges::default(),
             registry: Shared::default(),
             changed: Arc::default(),
+            touched: Touched::default(),
             left_sessions,
             life: Life::default(),
             restarts: Restarts::default(),
@@ -195,6 +199,7 @@ impl Node {
         let resource = resource.to_owned();
         let registry = self.registry.clone();
         let changed = Arc::clone(&self.changed);
+        let touched = self.touched.clone();
         let devices = self.devices.clone();
         let stopped = self.stopped.clone();
         let handler_news = self.handler_news.clone();
@@ -241,6 +246,7 @@ impl Node {
             Notice::StateChanged { volume, old, new } => {
                 history.tell_change(&resource, volume, &old, &new);
                 events.tell_change(&resource, volume, &new);
+                touched.put(&resource);
                 changed.notify_waiters();
             }
             Notice::Milestone { volume, what } => history.tell_milestone(&resource, volume, what),
@@ -275,6 +281,7 @@ impl Node {
                     // Nobody listens any more when the daemon ends.
                     let _ = stopped.send(resource.clone());
                 }
+                touched.put(&resource);
                 changed.notify_waiters();
             }
         }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rdb_config::resource_name_fault;
 use rdb_control::{
-    BEING_REPLACED, ConnectionShown, DiskShown, GiReport, HandlersShown, HistoryEvent, Op, Refusal,
-    ResourceOptions, ResourceShown, VerifyPart, VolumeShown, code,
+    BEING_REPLACED, ConnectionShown, DiskShown, GiReport, HandlersShown, HistoryEvent, Object, Op,
+    Refusal, ResourceOptions, ResourceShown, VerifyPart, VolumeShown, code,
 };
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{AdminError, Command, ResourceStatus, SnapshotWish, VolumeNr, VolumeStatus};
@@ -56,14 +56,22 @@ impl Node {
         }
         self.withdraw_takeover(&op);
         self.withdraw_losers(&op);
-        let is_question = op.is_question();
-        let done = self.operate(op).await;
-        if is_question {
-            return done;
+        if op.is_question() {
+            return self.operate(op).await;
         }
+        // (Of a volume that it deletes nobody knows afterwards whose it was.)
+        let about = match op.object() {
+            Object::Resource(name) => Some(name.to_owned()),
+            Object::Minor(minor) => self.target(minor).ok().map(|target| target.name),
+            Object::Node => None,
+        };
+        let done = self.operate(op).await;
         self.name_volumes().await;
         // It is done. That it is not on record is logged, and refuses a restart.
-        let _ = self.keep().await;
+        let _ = match about {
+            Some(resource) => self.keep_of(BTreeSet::from([resource])).await,
+            None => self.keep().await,
+        };
         done
     }
 
@@ -190,7 +198,12 @@ impl Node {
             // The server has a stream for it.
             Op::Events { .. } => return Err(Failure::Error("not here".to_owned())),
             Op::Status => return Ok(to_value(&self.status().await)),
+            Op::StatusOf { resource } => {
+                let targets = self.resource(&resource).into_iter().collect();
+                return Ok(to_value(&self.report_of(targets).await));
+            }
             Op::Show => return Ok(to_value(&self.show().await)),
+            Op::HasDisk { minor } => return Ok(to_value(&self.has_disk(minor).await?)),
             Op::GetGi { minor } => return Ok(to_value(&self.generation(minor).await?)),
             Op::Evidence { resource } => return Ok(to_value(&self.evidence(&resource).await?)),
             Op::WaitConnect { minor, times } => {
@@ -503,6 +516,19 @@ impl Node {
             shown.extend(self.shown(&target, status.as_ref()));
         }
         shown
+    }
+
+    /// Whether a volume has a disk, or one that is on its way.
+    async fn has_disk(&self, minor: u32) -> Outcome<bool> {
+        let Ok(target) = self.target(minor) else {
+            return Ok(false);
+        };
+        // (The thread of one that has failed has let go of its disks.)
+        if target.failure.is_some() {
+            return Ok(false);
+        }
+        let status = self.volume_status(&target).await?;
+        Ok(status.state.disk != DiskState::Diskless)
     }
 
     /// How a resource is configured, as far as that is in effect by its `status`.

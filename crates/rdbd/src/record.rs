@@ -5,10 +5,12 @@
 //! its owner only; it counts until the machine is started again.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rdb_control::{ReasonReport, ResourceShown};
@@ -50,6 +52,42 @@ pub(crate) struct KeptResource {
     pub(crate) suspended: bool,
 }
 
+impl KeptResource {
+    /// Whether it says of a resource that runs how it runs. What a daemon before has left, or is to be left for the next one, does not.
+    pub(crate) fn is_of_running(&self) -> bool {
+        let is_left =
+            |primary: &KeptPrimary| primary.generation.is_some() || primary.paused_at_ms.is_some();
+        !self.handed_over && !self.primaries.iter().any(is_left)
+    }
+}
+
+/// A resource as it is on record, with its text, which is made once as long as nothing changes.
+#[derive(Debug)]
+pub(crate) struct OnRecord {
+    pub(crate) kept: KeptResource,
+    text: String,
+}
+
+impl From<KeptResource> for OnRecord {
+    fn from(kept: KeptResource) -> OnRecord {
+        let text = serde_json::to_string(&kept).expect("plain values with string keys");
+        OnRecord { kept, text }
+    }
+}
+
+/// The whole record, of resources in this order.
+fn text_of(boot: &str, resources: &[Rc<OnRecord>]) -> String {
+    let texts: Vec<&str> = resources.iter().map(|r| r.text.as_str()).collect();
+    let boot = serde_json::Value::from(boot);
+    let texts = texts.join(",");
+    format!("{{\"format\":{FORMAT},\"boot\":{boot},\"resources\":[{texts}]}}")
+}
+
+fn on_record(resources: Vec<KeptResource>) -> Vec<Rc<OnRecord>> {
+    let resources = resources.into_iter();
+    resources.map(|kept| Rc::new(kept.into())).collect()
+}
+
 /// A volume that was Primary.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct KeptPrimary {
@@ -85,14 +123,14 @@ pub(crate) struct Keeper {
     on: Cell<bool>,
     over: Cell<bool>,
     turn: tokio::sync::Mutex<()>,
-    last: RefCell<Vec<KeptResource>>,
+    last: RefCell<Vec<Rc<OnRecord>>>,
     missed: RefCell<Option<Missed>>,
 }
 
 /// What could not be written. Set by a write that fails, cleared by one that does not, or when what runs is what is on record.
 #[derive(Debug)]
 struct Missed {
-    resources: Vec<KeptResource>,
+    resources: Vec<Rc<OnRecord>>,
     /// Why, in words.
     error: String,
     /// When the first of a row of writes failed.
@@ -137,15 +175,31 @@ impl Keeper {
     ///
     /// # Errors
     /// As [`Keeper::write`].
-    pub(crate) fn update(&self, resources: Vec<KeptResource>) -> Result<(), KeptError> {
+    pub(crate) fn update(&self, resources: Vec<Rc<OnRecord>>) -> Result<(), KeptError> {
         if !self.is_on() {
             return Ok(());
         }
-        if *self.last.borrow() != resources {
-            return self.write(resources);
+        let is_same = {
+            let last = self.last.borrow();
+            let mut pairs = last.iter().zip(&resources);
+            last.len() == resources.len()
+                && pairs.all(|(old, new)| Rc::ptr_eq(old, new) || old.kept == new.kept)
+        };
+        if !is_same {
+            return self.replace(resources);
         }
         *self.missed.borrow_mut() = None;
         Ok(())
+    }
+
+    /// What is on record, by the names of the resources; nothing while it is not what it should be.
+    pub(crate) fn known(&self) -> HashMap<String, Rc<OnRecord>> {
+        if self.missed.borrow().is_some() {
+            return HashMap::new();
+        }
+        let last = self.last.borrow();
+        let by_name = |known: &Rc<OnRecord>| (known.kept.shown.name.clone(), Rc::clone(known));
+        last.iter().map(by_name).collect()
     }
 
     /// Whether it is the next daemon's turn.
@@ -174,15 +228,14 @@ impl Keeper {
     /// # Errors
     /// When that is impossible; the record is as it was then. It is logged, once for a row of failures.
     pub(crate) fn write(&self, resources: Vec<KeptResource>) -> Result<(), KeptError> {
-        let kept = Kept {
-            format: FORMAT,
-            boot: boot(),
-            resources,
-        };
-        match write(&self.path, &kept) {
+        self.replace(on_record(resources))
+    }
+
+    fn replace(&self, resources: Vec<Rc<OnRecord>>) -> Result<(), KeptError> {
+        match write(&self.path, &text_of(&boot(), &resources)) {
             Ok(()) => {
                 *self.missed.borrow_mut() = None;
-                *self.last.borrow_mut() = kept.resources;
+                *self.last.borrow_mut() = resources;
                 Ok(())
             }
             Err(error) => {
@@ -194,7 +247,7 @@ impl Keeper {
                 }
                 let since = missed.take().map_or_else(SystemTime::now, |m| m.since);
                 *missed = Some(Missed {
-                    resources: kept.resources,
+                    resources,
                     error: error.to_string(),
                     since,
                 });
@@ -223,7 +276,7 @@ impl Keeper {
             missed.as_ref().map(|missed| missed.resources.clone())
         };
         if let Some(missed) = missed.filter(|_| self.on.get()) {
-            if self.write(missed).is_ok() {
+            if self.replace(missed).is_ok() {
                 tracing::info!("{} is written again", self.path.display());
             }
             return;
@@ -231,14 +284,15 @@ impl Keeper {
         let last = self.last.borrow().clone();
         if self.on.get() && !last.is_empty() && !self.path.exists() {
             tracing::warn!("{} was removed: written anew", self.path.display());
-            let _ = self.write(last);
+            let _ = self.replace(last);
         }
     }
 
     /// What was last written of a resource.
     pub(crate) fn last(&self, name: &str) -> Option<KeptResource> {
         let last = self.last.borrow();
-        last.iter().find(|kept| kept.shown.name == name).cloned()
+        let found = last.iter().find(|known| known.kept.shown.name == name);
+        found.map(|known| known.kept.clone())
     }
 }
 
@@ -306,15 +360,14 @@ fn parse(path: &Path, text: &str, boot: &str) -> Result<Vec<KeptResource>, KeptE
 
 /// Replaces the file as a whole. What lies at the new file's name is another file of ours that was not finished, or a trap: it
 /// is removed, and nothing that is there is ever opened.
-fn write(path: &Path, kept: &Kept) -> io::Result<()> {
+fn write(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("state.new");
     match std::fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = create(&new)?;
-    let text = serde_json::to_vec(kept).map_err(io::Error::other)?;
-    if let Err(error) = file.write_all(&text) {
+    if let Err(error) = file.write_all(text.as_bytes()) {
         // A part of a record is of no use, and takes the room of others.
         let _ = std::fs::remove_file(&new);
         return Err(error);
@@ -385,6 +438,39 @@ mod tests {
         assert_eq!(keeper.last("r0"), Some(resources[0].clone()));
         keeper.finish(Vec::new());
         assert_eq!(read(dir.path()).unwrap(), []);
+    }
+
+    /// The text is put together of the resources' texts, and is what would be made of the whole.
+    #[test]
+    fn a_record_is_the_same_whoever_is_written_anew() {
+        let mut whole = kept("a \"boot\"");
+        let mut second = whole.resources[0].clone();
+        second.shown.name = "r1".to_owned();
+        whole.resources.push(second);
+        let parts = on_record(whole.resources.clone());
+        let text = serde_json::to_string(&whole).unwrap();
+        assert_eq!(text_of(&whole.boot, &parts), text);
+
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = Keeper::new(dir.path());
+        keeper.begin();
+        keeper.update(parts).unwrap();
+        let known = keeper.known();
+        let mut changed = known["r1"].kept.clone();
+        // A daemon before has left it so.
+        assert!(!changed.is_of_running());
+        changed.handed_over = false;
+        assert!(!changed.is_of_running());
+        changed.primaries.clear();
+        assert!(changed.is_of_running());
+        let parts = vec![Rc::clone(&known["r0"]), Rc::new(changed.clone().into())];
+        keeper.update(parts).unwrap();
+        whole.resources[1] = changed;
+        assert_eq!(read(dir.path()).unwrap(), whole.resources);
+        // What is not on record as it should be is no base for the next record.
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        keeper.update(Vec::new()).unwrap_err();
+        assert!(keeper.known().is_empty());
     }
 
     #[test]

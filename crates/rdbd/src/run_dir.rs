@@ -77,12 +77,14 @@ impl Held {
             None => PidFile(&path).locked(run_dir)?,
         };
         mark(&lock);
+        let state = StateLock::take(run_dir, state_dir, instead)?;
+        state.leave_word(run_dir);
         Ok(Held {
             path: run_dir.to_owned(),
             lock,
             directory,
             pid,
-            state: StateLock::take(state_dir, instead)?,
+            state,
         })
     }
 
@@ -153,6 +155,7 @@ impl Held {
         if self.state.restore()? {
             made.push("lock file of the state directory");
         }
+        self.state.leave_word(&self.path);
         Ok(made)
     }
 }

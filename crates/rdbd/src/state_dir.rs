@@ -2,7 +2,8 @@
 //! two nodes, and `split-brain` would conclude from both.
 //!
 //! A daemon that was told of none, as one of two nodes that share a machine's file system and have run directories of their own, keeps its
-//! histories in its run directory then, and says so; one that was told of it does not start.
+//! histories in its run directory then, and says so; one that was told of it does not start. The run directory keeps word of which it was:
+//! commands look there when no daemon runs, and the next daemon goes on with the directory of its own.
 //!
 //! Its lock is handed on with those of the run directory, so that no other daemon comes between a program and the next one.
 
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use rdb_control::LOCK_NAME;
+use rdb_control::{LOCK_NAME, keep_state_dir, kept_state_dir};
 
 use crate::locks::{self, LOCK_TIMEOUT, handed, is_at, lock};
 
@@ -41,11 +42,21 @@ pub(crate) struct StateLock {
 }
 
 impl StateLock {
-    /// Takes it for this process; if another daemon has it, the one that is there `instead`.
+    /// Takes it for this process; if another daemon has it, the one that is there `instead`. That one is taken first if the last daemon
+    /// of `run_dir` had it: what is in the usual one by now may be another node's.
     ///
     /// # Errors
     /// If another daemon has it, and that one.
-    pub(crate) fn take(dir: &Path, instead: Option<&Path>) -> Result<StateLock> {
+    pub(crate) fn take(run_dir: &Path, dir: &Path, instead: Option<&Path>) -> Result<StateLock> {
+        let goes_on = instead.filter(|own| kept_state_dir(run_dir).as_deref() == Some(*own));
+        if let Some(own) = goes_on
+            && let Ok(mut lock) = StateLock::take_one(own)
+        {
+            let dir = dir.display();
+            let why = "the last rdbd of this run directory kept none there, for another one did";
+            lock.avoids = Some(format!("state directory {dir}: {why}"));
+            return Ok(lock);
+        }
         match (StateLock::take_one(dir), instead) {
             (Err(in_use), Some(instead)) => {
                 let mut lock = StateLock::take_one(instead)?;
@@ -53,6 +64,17 @@ impl StateLock {
                 Ok(lock)
             }
             (taken, _) => taken,
+        }
+    }
+
+    /// Leaves word of the directory in the run directory, unless it is there. Where there is no room for it, commands look where
+    /// histories are usually.
+    pub(crate) fn leave_word(&self, run_dir: &Path) {
+        if let Err(error) = keep_state_dir(run_dir, &self.dir) {
+            tracing::debug!(
+                "{}: word of the state directory: {error}",
+                run_dir.display()
+            );
         }
     }
 
@@ -147,8 +169,10 @@ mod tests {
     fn a_state_directory_has_one_daemon_and_one_that_cannot_be_had_keeps_none_out() {
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path().join("state");
-        let mut first = StateLock::take(&dir, None).unwrap();
-        let refused = StateLock::take(&dir, None).unwrap_err().to_string();
+        let mut first = StateLock::take(scratch.path(), &dir, None).unwrap();
+        let refused = StateLock::take(scratch.path(), &dir, None)
+            .unwrap_err()
+            .to_string();
         let pid = format!("another rdbd (pid {})", std::process::id());
         assert!(refused.contains(&pid), "{refused}");
         assert!(!first.restore().unwrap());
@@ -157,16 +181,31 @@ mod tests {
         assert!(!first.restore().unwrap() && !dir.exists());
         std::fs::create_dir(&dir).unwrap();
         assert!(first.restore().unwrap());
-        StateLock::take(&dir, None).unwrap_err();
+        StateLock::take(scratch.path(), &dir, None).unwrap_err();
         let other = scratch.path().join("other");
-        let second = StateLock::take(&dir, Some(&other)).unwrap();
+        let second = StateLock::take(scratch.path(), &dir, Some(&other)).unwrap();
         assert_eq!((second.dir(), second.avoids()), (&*other, Some(&*refused)));
-        StateLock::take(&dir, Some(&other)).unwrap_err();
+        StateLock::take(scratch.path(), &dir, Some(&other)).unwrap_err();
         drop(first);
-        let first = StateLock::take(&dir, Some(&other)).unwrap();
+        let first = StateLock::take(scratch.path(), &dir, Some(&other)).unwrap();
+        assert_eq!((first.dir(), first.avoids()), (&*dir, None));
+        drop(first);
+        // Who has begun to avoid it goes on to, for the histories there may be another node's; unless it was told of it.
+        drop(second);
+        let second = StateLock::take(scratch.path(), &other, None).unwrap();
+        second.leave_word(scratch.path());
+        drop(second);
+        let second = StateLock::take(scratch.path(), &dir, Some(&other)).unwrap();
+        assert!(second.dir() == other && second.avoids().is_some());
+        let first = StateLock::take(scratch.path(), &dir, None).unwrap();
         assert_eq!((first.dir(), first.avoids()), (&*dir, None));
         let no_dir = scratch.path().join("file");
         std::fs::write(&no_dir, "").unwrap();
-        assert!(StateLock::take(&no_dir, None).unwrap().file().is_none());
+        assert!(
+            StateLock::take(scratch.path(), &no_dir, None)
+                .unwrap()
+                .file()
+                .is_none()
+        );
     }
 }

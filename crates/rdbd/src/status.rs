@@ -18,10 +18,17 @@ use crate::target::Target;
 pub(crate) const OVERVIEW_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Node {
-    /// How all resources are, asked at once; `None`: it does not answer.
+    /// How all resources are.
     pub(crate) async fn all_status(&self) -> Vec<(Target, Option<ResourceStatus>)> {
-        let asked: Vec<_> = self
-            .all()
+        self.status_of(self.all()).await
+    }
+
+    /// How these resources are, asked at once; `None`: it does not answer.
+    pub(crate) async fn status_of(
+        &self,
+        targets: Vec<Target>,
+    ) -> Vec<(Target, Option<ResourceStatus>)> {
+        let asked: Vec<_> = targets
             .into_iter()
             .map(|target| {
                 let (reply, answer) = oneshot::channel();
@@ -42,8 +49,13 @@ impl Node {
 
     /// Everything; what does not answer stands there as failed.
     pub(crate) async fn status(&self) -> StatusReport {
+        self.report_of(self.all()).await
+    }
+
+    /// The same of these.
+    pub(crate) async fn report_of(&self, targets: Vec<Target>) -> StatusReport {
         let mut resources = Vec::new();
-        for (target, status) in self.all_status().await {
+        for (target, status) in self.status_of(targets).await {
             resources.extend(match status {
                 Some(status) => Some(self.report(&target.name, &status)),
                 None => self.failed(&target),

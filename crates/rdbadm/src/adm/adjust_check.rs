@@ -34,7 +34,7 @@ pub(crate) fn obstacles(
     let Some(shown) = all.iter().find(|shown| shown.name == *name) else {
         return obstacles;
     };
-    for running in shown.volumes.iter().filter(|r| item.is_asked_for(r.volume)) {
+    for running in &shown.volumes {
         let state = report.and_then(|r| r.volumes.iter().find(|v| v.minor == running.minor));
         let configured = item
             .resource

@@ -6,9 +6,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, TcpListener};
 
 use rdb_config::ResolvedVolume;
-use rdb_control::{
-    ConnectionShown, DiskShown, MetaDisk, Op, ResourceReport, ResourceShown, VolumeShown,
-};
+use rdb_control::{ConnectionShown, DiskShown, MetaDisk, Op, ResourceReport, ResourceShown};
 
 use super::plan::Item;
 use crate::disk::{self, NotAttachable};
@@ -147,8 +145,7 @@ pub(super) fn put_back(executor: &mut Executor, item: &Item, was: &ResourceShown
             return;
         }
     };
-    let is_asked_for = |v: &&VolumeShown| item.is_asked_for(v.volume);
-    for volume in was.volumes.iter().filter(is_asked_for) {
+    for volume in &was.volumes {
         let configured = item.resource.volumes.iter();
         let is_wanted = configured
             .clone()

@@ -59,11 +59,9 @@ impl Command<'_> {
         }
         plans.insert(0, [first, Vec::new(), Vec::new()]);
         let shows_progress = self.verb.is(Own::AdjustWithProgress) && !self.has("dry-run");
-        let running = begun.iter().map(|(_, running)| running.name.clone());
-        let extent = Extent::Part(running.collect());
         let code = match shows_progress {
-            true => self.staged_with_progress(plans, extent),
-            false => self.staged(plans, extent),
+            true => self.staged_with_progress(plans),
+            false => self.staged(plans, Extent::Volume),
         };
         if code != 0 && !self.has("dry-run") {
             for (item, running) in begun {
@@ -76,9 +74,9 @@ impl Command<'_> {
 
 impl Command<'_> {
     /// As [`Command::staged`], with a line for each kind of steps that names the resources that have some, as boot scripts show it.
-    fn staged_with_progress(&self, plans: Vec<[Vec<Step>; 3]>, extent: Extent) -> u8 {
+    fn staged_with_progress(&self, plans: Vec<[Vec<Step>; 3]>) -> u8 {
         let mut executor = self.executor();
-        let mut run = Run::new(extent);
+        let mut run = Run::new(Extent::Volume);
         out::work_has_begun();
         out::print("[");
         'stages: for stage in 0..3 {

@@ -3,6 +3,7 @@
 use rdb_control::{ResourceReport, read_history};
 
 use super::Command;
+use super::select::SelectError;
 use crate::exec::Executor;
 use crate::explain_code;
 use crate::out;
@@ -50,6 +51,11 @@ impl Command<'_> {
             Err(trouble) => return trouble.tell(self.program),
         };
         let all = names.is_empty() || names.iter().any(|name| name == "all");
+        if names.iter().any(|name| name.contains('/')) {
+            let command = self.verb.name.to_owned();
+            out::error(&SelectError::Whole { command }.to_string());
+            return 1;
+        }
         let unknown = |name: &&String| !report.resources.iter().any(|r| r.name == **name);
         if !all && let Some(name) = names.iter().find(unknown) {
             out::error(&format!(
@@ -79,7 +85,7 @@ impl Command<'_> {
     fn past(&self, executor: &mut Executor, resource: &ResourceReport) -> Vec<String> {
         let lines = match executor.evidence(&resource.name) {
             Ok(Some(known)) => known.history,
-            _ => match read_history(&self.state_dir(), &resource.name) {
+            _ => match read_history(&self.histories(), &resource.name) {
                 Ok((lines, _)) => lines,
                 Err(_) => Vec::new(),
             },

@@ -118,9 +118,12 @@ fn usage_error(program: &str, error: &clap::Error) -> u8 {
                 true => format!("try '{program} help'"),
                 false => format!("Did you mean '{near}'?"),
             };
-            out::error(&format!(
-                "{program}: unrecognized option '{option}'\n{near}"
-            ));
+            // (Words are taken for options, too, where a command has none.)
+            let what = match option.starts_with('-') {
+                true => "unrecognized option",
+                false => "unexpected word",
+            };
+            out::error(&format!("{program}: {what} '{option}'\n{near}"));
         }
         _ => out::error(error.render().to_string().trim_end()),
     }
@@ -248,6 +251,13 @@ impl Command<'_> {
 
     fn run_configured(&self, configured: &Configured) -> u8 {
         let Configured { config, node, .. } = configured;
+        let target = self.verb.adm.map_or(Target::None, |adm| adm.target);
+        let words = match target {
+            Target::All => shell::of_all(&self.objects()),
+            // The first word is what is written.
+            _ if self.verb.is(Own::SetGi) => self.objects().into_iter().skip(1).collect(),
+            _ => self.objects(),
+        };
         match self.own() {
             Some(Own::ShNop) => return 0,
             Some(Own::ShResources) => {
@@ -261,19 +271,12 @@ impl Command<'_> {
             Some(Own::WaitConInt) => return self.wait_con_int(configured),
             _ => {}
         }
-        let words = match self.own() {
-            Some(Own::ShStatus) => shell::of_all(&self.objects()),
-            // The first word is what is written.
-            Some(Own::SetGi) => self.objects().into_iter().skip(1).collect(),
-            _ => self.objects(),
-        };
         // The file is printed whatever host it is for, and whether or not there is a resource in it.
         if matches!(self.own(), Some(Own::Dump | Own::DumpXml))
             && (words.is_empty() || words.iter().any(|word| word == "all"))
         {
             return self.dump(configured, None);
         }
-        let target = self.verb.adm.map_or(Target::None, |adm| adm.target);
         let selected = match select::select(config, node, self.verb.name, target, &words) {
             Ok(selected) => selected,
             Err(error) => {

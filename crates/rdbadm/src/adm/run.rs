@@ -7,15 +7,15 @@ use crate::out;
 use crate::step::{Action, MetaCommand, Step};
 
 /// What the failure of a step ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
     /// Its resource; and everything, if it is a very bad one (exit status 20 and above).
     Everything,
     /// Its resource; and everything, if the daemon could not be asked.
     Resource,
-    /// The same, but for these resources, which run already: of them a volume's failure ends that volume. What does not need it
-    /// goes on, such as the connection by which a Primary without a disk comes to its data.
-    Part(Vec<String>),
+    /// The same, but a volume's failure ends that volume alone. What does not need it goes on, such as the connection by which a node
+    /// without a disk comes to its data.
+    Volume,
 }
 
 /// Steps on their way.
@@ -60,10 +60,8 @@ impl Run {
             if code == 0 || !is_foundation(step) {
                 continue;
             }
-            match (&self.extent, minor) {
-                (Extent::Part(running), Some(minor)) if running.contains(&step.resource) => {
-                    self.failed_minors.push(minor);
-                }
+            match (self.extent, minor) {
+                (Extent::Volume, Some(minor)) => self.failed_minors.push(minor),
                 _ => self.failed.push(step.resource.clone()),
             }
         }

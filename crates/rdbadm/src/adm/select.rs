@@ -60,7 +60,7 @@ pub(crate) fn select<'a>(
         resource,
         volume: None,
     };
-    if words.is_empty() && target != Target::Optional {
+    if words.is_empty() && !target.is_all_unnamed() {
         return Err(SelectError::NoNames);
     }
     if config.resources.is_empty() {
@@ -87,7 +87,7 @@ pub(crate) fn stacked(
     target: Target,
     words: &[String],
 ) -> SelectError {
-    if words.is_empty() && target != Target::Optional {
+    if words.is_empty() && !target.is_all_unnamed() {
         return SelectError::NoNames;
     }
     if config.resources.is_empty() {
@@ -228,10 +228,11 @@ mod tests {
 
     #[test]
     fn words_mean_what_drbdadm_takes_them_for() {
-        use Target::{Optional, Volumes, Whole};
+        use Target::{All, Optional, Volumes, Whole};
         for (target, words, meant) in [
             (Volumes, &["all"][..], Ok("r0 r1")),
             (Optional, &[], Ok("r0 r1")),
+            (All, &[], Ok("r0 r1")),
             (Volumes, &["r1", "r0"], Ok("r1 r0")),
             (Volumes, &["r0/1"], Ok("r0/1")),
             (Volumes, &["minor-1"], Ok("r0/1")),

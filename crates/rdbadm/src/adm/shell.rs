@@ -64,7 +64,7 @@ pub(super) fn udev(items: &[Item], always_number: bool) -> u8 {
     code
 }
 
-/// `sh-status` is always about all resources, and says so to who names some.
+/// Some commands are always about all resources, and say so to who names some.
 pub(super) fn of_all(words: &[String]) -> Vec<String> {
     if !words.is_empty() {
         out::error("This command will ignore resource names!");

@@ -4,8 +4,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use rdb_control::split_brain::{self, DOCUMENT_MAX, Side, Two};
-use rdb_control::{Blocks, state_dir_of};
+use rdb_control::split_brain::{self, DOCUMENT_MAX, Side, Source, Two};
+use rdb_control::{Blocks, kept_state_dir, state_dir_of};
 use serde::Deserialize;
 
 use super::Command;
@@ -69,7 +69,8 @@ impl Command<'_> {
         }
         let mut executor = self.executor();
         let node = self.own_node().unwrap_or_default();
-        let mut own = match gather::gather(&mut executor, item, &node, &self.state_dir()) {
+        let histories = self.histories();
+        let mut own = match gather::gather(&mut executor, item, &node, &histories) {
             Ok(own) => own,
             Err(trouble) => return trouble.tell(self.program),
         };
@@ -86,8 +87,14 @@ impl Command<'_> {
             // What is known without the files is as good as ever.
             code = fails(&message);
         }
+        if own.source == Source::Disk && self.has("json") {
+            // (The document has no place for it.)
+            let (resource, dir) = (&own.resource, histories.display());
+            out::error(&format!("{resource}: its history is read in {dir}"));
+        }
         let detail = text::Detail {
             all: self.has("verbose"),
+            histories: &histories,
         };
         match peer {
             None if self.has("json") => print_json(&own),
@@ -145,7 +152,22 @@ impl Command<'_> {
         Ok(())
     }
 
-    /// Where the histories are: where the option says, or the daemon's settings, or where they usually are.
+    /// Where the histories are if no daemon tells them: where the option says, or where the last daemon of the run directory kept them,
+    /// or where the next one will.
+    pub(super) fn histories(&self) -> PathBuf {
+        let run_dir = self.path("run-dir").expect("it has a default");
+        let kept = || kept_state_dir(&run_dir);
+        self.given_state_dir()
+            .or_else(kept)
+            .unwrap_or_else(|| self.state_dir())
+    }
+
+    fn given_state_dir(&self) -> Option<PathBuf> {
+        let given = self.args.try_get_one::<PathBuf>("state-dir").ok().flatten();
+        given.cloned()
+    }
+
+    /// What outlives the daemon: where the option says, or the daemon's settings, or where it usually is.
     pub(super) fn state_dir(&self) -> PathBuf {
         /// All of the settings that matters here; the daemon says what is wrong with them.
         #[derive(Deserialize)]
@@ -153,8 +175,7 @@ impl Command<'_> {
         struct Settings {
             state_dir: Option<PathBuf>,
         }
-        let given = self.args.try_get_one::<PathBuf>("state-dir").ok().flatten();
-        if let Some(given) = given.cloned() {
+        if let Some(given) = self.given_state_dir() {
             return given;
         }
         let run_dir = self.path("run-dir").expect("it has a default");

@@ -86,6 +86,7 @@ pub(crate) fn command(program: &str) -> Command {
         }
         sub = match adm.target {
             Target::None => sub,
+            Target::All => sub.arg(objects("RES", "Ignored: it is about all").hide(true)),
             Target::Whole => sub.arg(objects("RES", "A resource, or all")),
             Target::Volumes if verb.is(Own::SetGi) => sub.arg(objects(
                 "GI OBJECT",
@@ -389,7 +390,7 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
             path_arg(
                 "state-dir",
                 "DIR",
-                "Where the histories are, if no daemon runs [default: state-dir of rdbd.toml, else /var/lib/rdb]",
+                "Where the histories are, if no daemon runs [default: where the last one kept them]",
             ),
             switch(
                 "handler",

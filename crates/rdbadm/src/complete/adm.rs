@@ -161,7 +161,8 @@ impl<'a> Line<'a> {
             return Answer::Folders;
         }
         let target = verb.adm.map_or(Target::None, |adm| adm.target);
-        if target == Target::None || self.objects.contains(&"all") {
+        let takes_none = matches!(target, Target::None | Target::All);
+        if takes_none || self.objects.contains(&"all") {
             return nothing();
         }
         let configured = Configured::read(self.file, self.node);

@@ -1,6 +1,7 @@
 //! What `split-brain` prints: for a tired administrator, at night.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use rdb_control::split_brain::{BothVolume, Files, Relation, Side, SideVolume, Source};
 use rdb_control::{Blocks, ConnState, HistoryLine, KeptBy, Role, Uuid, shell_word};
@@ -13,14 +14,16 @@ use super::{amount, size};
 const FEW: usize = 12;
 const FEW_LINES: usize = 30;
 
-/// Who reads it.
+/// What is printed of what is known.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Detail {
+pub(crate) struct Detail<'a> {
     /// All ranges, files and lines of history.
     pub(crate) all: bool,
+    /// Where the own history is read if no daemon tells it.
+    pub(crate) histories: &'a Path,
 }
 
-impl Detail {
+impl Detail<'_> {
     fn max(self) -> usize {
         match self.all {
             true => usize::MAX,
@@ -30,8 +33,8 @@ impl Detail {
 }
 
 /// What one node knows alone.
-pub(crate) fn alone(own: &Side, peer: &str, detail: Detail) -> String {
-    let mut text = head(own);
+pub(crate) fn alone(own: &Side, peer: &str, detail: Detail<'_>) -> String {
+    let mut text = head(own, detail);
     for volume in &own.volumes {
         text += &volume_head(volume);
         text += &side(own, volume, detail);
@@ -107,8 +110,13 @@ fn far(command: &str) -> String {
 }
 
 /// What two nodes know together.
-pub(crate) fn both(own: &Side, peer: &Side, volumes: &[BothVolume<'_>], detail: Detail) -> String {
-    let mut text = head(own);
+pub(crate) fn both(
+    own: &Side,
+    peer: &Side,
+    volumes: &[BothVolume<'_>],
+    detail: Detail<'_>,
+) -> String {
+    let mut text = head(own, detail);
     for volume in volumes {
         text += &volume_head(volume.own);
         text += &side(own, volume.own, detail);
@@ -141,10 +149,13 @@ pub(super) fn put(text: &mut String, depth: usize, line: &str) {
     let _ = writeln!(text, "{:indent$}{line}", "", indent = 2 * depth);
 }
 
-fn head(own: &Side) -> String {
+fn head(own: &Side, detail: Detail<'_>) -> String {
     let from = match (own.source, own.connection) {
         (Source::Daemon, Some(connection)) => format!("{connection}, as its daemon says"),
-        _ => "its resource is down: read from its disks".to_owned(),
+        _ => format!(
+            "its resource is down: read from its disks, its history in {}",
+            detail.histories.display()
+        ),
     };
     format!(
         "{}: what was written apart, seen from {} at {} ({from})\n\n",
@@ -192,7 +203,7 @@ fn volume_head(volume: &SideVolume) -> String {
 }
 
 /// One side's facts.
-fn side(of: &Side, volume: &SideVolume, detail: Detail) -> String {
+fn side(of: &Side, volume: &SideVolume, detail: Detail<'_>) -> String {
     let mut text = String::new();
     put(&mut text, 1, &of.node);
     let state = match (volume.role, volume.disk) {
@@ -293,7 +304,7 @@ fn primary(volume: &SideVolume) -> String {
 }
 
 /// Ranges as bytes of the device.
-fn ranges(ranges: &Blocks, detail: Detail) -> String {
+fn ranges(ranges: &Blocks, detail: Detail<'_>) -> String {
     const BYTES: u64 = 4096;
     let mut text = String::new();
     let runs = ranges.runs();
@@ -310,7 +321,7 @@ fn ranges(ranges: &Blocks, detail: Detail) -> String {
     text
 }
 
-fn more(depth: usize, there: usize, detail: Detail, what: &str) -> String {
+fn more(depth: usize, there: usize, detail: Detail<'_>, what: &str) -> String {
     let mut text = String::new();
     if let Some(left) = there.checked_sub(detail.max()).filter(|left| *left > 0) {
         put(
@@ -322,7 +333,7 @@ fn more(depth: usize, there: usize, detail: Detail, what: &str) -> String {
     text
 }
 
-fn files(files: &Files, detail: Detail) -> String {
+fn files(files: &Files, detail: Detail<'_>) -> String {
     let mut text = String::new();
     put(
         &mut text,
@@ -362,7 +373,7 @@ fn files(files: &Files, detail: Detail) -> String {
     text
 }
 
-fn together(volume: &BothVolume<'_>, detail: Detail) -> String {
+fn together(volume: &BothVolume<'_>, detail: Detail<'_>) -> String {
     let mut text = String::new();
     put(&mut text, 1, "both");
     let relation = match volume.relation {
@@ -410,7 +421,7 @@ fn together(volume: &BothVolume<'_>, detail: Detail) -> String {
 }
 
 /// What has happened since they parted, on both nodes in the order of their clocks.
-fn history(own: &Side, peer: Option<&Side>, detail: Detail) -> String {
+fn history(own: &Side, peer: Option<&Side>, detail: Detail<'_>) -> String {
     let mut text = String::new();
     for side in std::iter::once(own).chain(peer) {
         if let Some(trouble) = &side.history_trouble {
@@ -568,6 +579,11 @@ mod tests {
 
     use super::*;
 
+    fn detail(all: bool) -> Detail<'static> {
+        let histories = Path::new("/var/lib/rdb");
+        Detail { all, histories }
+    }
+
     /// A node that has written two blocks, and has heard of five.
     fn own() -> Side {
         let ids = |current| Identifiers::of([current, 0xB0, 0, 0]);
@@ -638,7 +654,7 @@ mod tests {
                 ..own.clone()
             };
             let volumes = rdb_control::split_brain::compare(&own, &peer).expect("two nodes");
-            let detail = Detail { all: false };
+            let detail = detail(false);
             for text in [
                 alone(&own, "bob", detail),
                 both(&own, &peer, &volumes, detail),
@@ -695,7 +711,7 @@ To keep what alice has, and give up what bob has written apart:
 
     #[test]
     fn one_node_alone_says_what_it_knows_and_what_to_type() {
-        let detail = Detail { all: false };
+        let detail = detail(false);
         assert_eq!(alone(&own(), "bob", detail), ALONE);
         let mut silent = own();
         silent.volumes[0].seen_peer = None;
@@ -718,7 +734,7 @@ To keep what alice has, and give up what bob has written apart:
         let many = Blocks::from_runs((0..100).map(|n| (2 * n, 1))).expect("a set");
         own.volumes[0].marked = Some(MarkedBlocks::of(many));
         let lines = |all| {
-            let text = alone(&own, "bob", Detail { all });
+            let text = alone(&own, "bob", detail(all));
             let ranges = text.lines().filter(|line| line.contains("bytes ")).count();
             (ranges, text.contains("and 88 more ranges (-v prints all)"))
         };
@@ -735,7 +751,7 @@ To keep what alice has, and give up what bob has written apart:
         let mut second = own.volumes[0].clone();
         second.volume = 1;
         own.volumes.push(second);
-        let text = alone(&own, "bob", Detail { all: true });
+        let text = alone(&own, "bob", detail(true));
         assert!(text.contains("18446744073709551615 blocks"), "{text}");
     }
 }

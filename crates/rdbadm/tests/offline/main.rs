@@ -244,6 +244,11 @@ fn wrong_calls_are_told_as_drbdadm_does() {
             "rdbadm: unrecognized option '--frobnicate'\ntry 'rdbadm help'\n",
         ),
         (
+            "metrics r0",
+            1,
+            "rdbadm: unexpected word 'r0'\ntry 'rdbadm help'\n",
+        ),
+        (
             "up nosuch",
             1,
             "'nosuch' not defined in your config (for this host).\n",
@@ -502,15 +507,15 @@ fn a_command_on_one_volume_leaves_the_others_alone() {
          rdbsetup attach 3 {disk}3 {disk}3 internal\n\
          rdbsetup connect r1 ipv4:127.0.47.1:7791 ipv4:127.0.47.2:7791\n"
     );
-    for words in [
-        "-d up r1/1",
-        "-d up minor-3",
-        "-d adjust r1/1",
-        "-d adjust minor-3",
-    ] {
+    for words in ["-d up r1/1", "-d up minor-3"] {
         assert_eq!(node.ok(words), up, "{words}");
     }
     for words in [
+        "adjust r1/1",
+        "adjust-with-progress minor-3",
+        "fence-peer r1/1",
+        "unfence-peer minor-3",
+        "sh-resource r1/1",
         "down minor-3",
         "disconnect minor-3",
         "down r1/1",
