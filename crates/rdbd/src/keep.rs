@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdb_engine::ResourceStatus;
@@ -17,24 +16,6 @@ use tokio::time::Instant;
 use crate::node::Node;
 use crate::record::{KeptError, KeptPrimary, KeptResource};
 use crate::target::Target;
-
-/// Resources whose state has changed since somebody took them from here. Their threads put them in, [`follow`] takes them out.
-/// Without it, it would ask all of them at each change of one.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Touched(Arc<Mutex<BTreeSet<String>>>);
-
-impl Touched {
-    pub(crate) fn put(&self, resource: &str) {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !names.contains(resource) {
-            names.insert(resource.to_owned());
-        }
-    }
-
-    fn take(&self) -> BTreeSet<String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 impl Node {
     /// Puts what runs on record, if that has changed.

@@ -62,6 +62,7 @@ mod takeover;
 mod takeover_state;
 mod target;
 mod threads;
+mod touched;
 mod wait;
 
 use std::cell::RefCell;

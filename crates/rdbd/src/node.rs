@@ -21,7 +21,6 @@ use crate::course::Life;
 use crate::events::Events;
 use crate::handler_run::Running;
 use crate::history::History;
-use crate::keep::Touched;
 use crate::names::Names;
 use crate::proc_drbd::{self, FailedLine};
 use crate::record::Keeper;
@@ -31,6 +30,7 @@ use crate::runs::{Asked, Key};
 use crate::serving::Serving;
 use crate::systemd;
 use crate::takeover_state::Takeover;
+use crate::touched::Touched;
 
 /// How long the status file waits for all resources together. One that does not answer stands there as failed.
 const STATUS_FILE_TIMEOUT: Duration = Duration::from_secs(2);
