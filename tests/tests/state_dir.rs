@@ -88,11 +88,14 @@ fn the_history_is_found_where_another_daemon_had_the_usual_place() -> Result<()>
         serve() {
             rdbd --frontend socket --config "$1" 9>&- &
             daemon=$!
+            # (A command would start another one before this one is there.)
+            until [ -e /run/rdb/status ]; do sleep 0.05; done
             rdbadm up r0
         }
         leave() {
             kill "$daemon"
             wait "$daemon"
+            [ ! -e /run/rdb/status ]
             rdbadm split-brain r0
         }
         rdbadm create-md --force r0
