@@ -73,6 +73,29 @@ fn a_daemon_is_replaced_when_its_clients_may_be_cut_off() -> Result<()> {
     pair.disks_equal()
 }
 
+/// The process that watches over a replacement takes what ends before it has seen it serve for a program that failed, and brings the
+/// old one back: who has told the new daemon to end has meant it.
+#[test]
+fn a_daemon_that_has_just_replaced_another_can_be_ended() -> Result<()> {
+    let mut pair = Pair::fresh("restart-end", Plan::default())?;
+    let alice = &mut pair.alice;
+    for _ in 0..3 {
+        alice.adm(&["restart"])?;
+        let status = alice.terminate()?;
+        ensure!(status.success(), "{status}");
+        wait_until("all to end", Duration::from_secs(20), || {
+            Ok(alice.processes()?.is_empty())
+        })?;
+        ensure!(
+            alice.logged("takes everything back") == 0,
+            "{}",
+            alice.log_tail(20)
+        );
+        alice.start()?;
+    }
+    alice.is_well()
+}
+
 #[test]
 fn a_killed_daemon_without_a_device_that_waits_brings_nothing_up() -> Result<()> {
     let mut pair = Pair::synced("restart-killed", Plan::default())?;

@@ -4,7 +4,7 @@
 //!
 //! - The file of the old program stays open. A new program that finds out that it cannot serve becomes the old one again,
 //!   in the same process.
-//! - A watcher, the old program in a process of its own, waits until the new one serves. If that ends first, or takes too
+//! - A watcher, the old program in a process of its own, waits until the new one serves. If that fails first, or takes too
 //!   long, the watcher becomes the daemon. For systemd it is the service's main process meanwhile, so that the service
 //!   does not end with the program that failed.
 //!
@@ -291,6 +291,8 @@ pub(crate) fn watch(watch: &Watch, run_dir: &Path) -> anyhow::Result<()> {
             pass_signals_on(&process);
             std::process::exit(0);
         }
+        // It has served, for less time than this process takes to look again, and was told to end.
+        Watched::Ended if has_ended_in_order(run_dir) => std::process::exit(0),
         Watched::Ended => "ended before it served".to_owned(),
         Watched::Hangs => {
             session::send(&process, libc::SIGKILL)?;
@@ -313,6 +315,11 @@ pub(crate) fn watch(watch: &Watch, run_dir: &Path) -> anyhow::Result<()> {
         .env_remove(WATCH)
         .exec();
     Err(anyhow::Error::new(error).context("starting again"))
+}
+
+/// Whether the program that has ended did so because it was to: it takes the pid file with it then, and one that fails leaves it.
+fn has_ended_in_order(run_dir: &Path) -> bool {
+    run_dir.is_dir() && !run_dir.join(rdb_control::PID_NAME).exists()
 }
 
 enum Watched {
