@@ -35,6 +35,8 @@ mod watchdog;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use step::Family;
 
@@ -49,6 +51,9 @@ enum Role {
 }
 
 fn main() -> ExitCode {
+    // Where files may not grow any more (`ulimit -f`), a write fails and is told of; the signal would end the command without a word.
+    let unused = Arc::new(AtomicBool::new(false));
+    let _ = signal_hook::flag::register(libc::SIGXFSZ, unused);
     let mut argv = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let called = argv.next().unwrap_or_default();
     let mut words: Vec<String> = argv.collect();

@@ -53,6 +53,7 @@ mod sessions;
 mod settings;
 mod signals;
 mod spawn;
+mod stack;
 mod state_dir;
 mod status;
 mod stopped;
@@ -102,6 +103,7 @@ static ALLOCATOR: rdb_runtime::WipingAllocator = rdb_runtime::WipingAllocator;
 
 fn main() -> ExitCode {
     fallback::begin();
+    signals::begin();
     let args = match Args::of_command_line() {
         Ok(args) => args,
         Err(error) => {
@@ -149,6 +151,7 @@ fn run(args: Args) -> Result<()> {
         settings.askers().group_id()?;
         return check::run(&run_dir, frontend);
     }
+    stack::check()?;
     signals::block().context("signals")?;
     if let Some(watch) = fallback::asked_to_watch() {
         return fallback::watch(&watch, &run_dir);

@@ -34,6 +34,17 @@ fn meant() -> libc::sigset_t {
     }
 }
 
+/// What nothing is done for.
+extern "C" fn go_on(_: libc::c_int) {}
+
+/// Called first of all. Where files may not grow any more (`ulimit -f`), a write is to fail and be told of, and not to end the
+/// process in the middle of whatever it does: of before it has a log, too. (A function, for what is ignored would be for the
+/// programs, too, that this one starts.)
+pub(crate) fn begin() {
+    // SAFETY: the function does nothing, so it may be called at any time.
+    unsafe { libc::signal(libc::SIGXFSZ, go_on as *const () as libc::sighandler_t) };
+}
+
 /// Has them wait until they are read. Called before there is a second thread: every other one inherits it.
 ///
 /// # Errors
