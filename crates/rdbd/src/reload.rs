@@ -9,7 +9,7 @@ use crate::log::SetLevel;
 use crate::node::Node;
 use crate::serving::{Serving, frontend};
 use crate::settings::{LogLevel, Settings};
-use crate::signals::{Asked, Signals};
+use crate::signals::{self, Asked, Signals};
 use crate::streams;
 
 /// What SIGHUP needs.
@@ -106,21 +106,7 @@ pub(crate) fn follow(signals: Signals, mut reload: Reload, node: Rc<Node>) {
             }
         }
     });
-    let useless = [
-        libc::SIGUSR1,
-        libc::SIGUSR2,
-        libc::SIGALRM,
-        libc::SIGVTALRM,
-        libc::SIGPROF,
-        libc::SIGIO,
-        libc::SIGSTKFLT,
-        libc::SIGXCPU,
-        libc::SIGXFSZ,
-    ];
-    for number in useless
-        .into_iter()
-        .chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
-    {
+    for number in signals::useless() {
         match signal(SignalKind::from_raw(number)) {
             Ok(mut useless) => {
                 _ = tokio::task::spawn_local(async move {

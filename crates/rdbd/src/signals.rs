@@ -37,12 +37,30 @@ fn meant() -> libc::sigset_t {
 /// What nothing is done for.
 extern "C" fn go_on(_: libc::c_int) {}
 
-/// Called first of all. Where files may not grow any more (`ulimit -f`), a write is to fail and be told of, and not to end the
-/// process in the middle of whatever it does: of before it has a log, too. (A function, for what is ignored would be for the
-/// programs, too, that this one starts.)
+/// Those that would end a program which does not know them, and mean nothing to this one.
+pub(crate) fn useless() -> impl Iterator<Item = i32> {
+    let named = [
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGIO,
+        libc::SIGSTKFLT,
+        libc::SIGXCPU,
+        libc::SIGXFSZ,
+    ];
+    named.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
+}
+
+/// Called first of all: they end nobody from now on, and later they are taken note of. Where files may not grow any more (`ulimit -f`)
+/// a write fails and is told of, then, and the process is not ended in the middle of whatever it does. (By a function, for
+/// what is ignored would be for the programs, too, that this one starts.)
 pub(crate) fn begin() {
-    // SAFETY: the function does nothing, so it may be called at any time.
-    unsafe { libc::signal(libc::SIGXFSZ, go_on as *const () as libc::sighandler_t) };
+    for number in useless() {
+        // SAFETY: the function does nothing, so it may be called at any time.
+        unsafe { libc::signal(number, go_on as *const () as libc::sighandler_t) };
+    }
 }
 
 /// Has them wait until they are read. Called before there is a second thread: every other one inherits it.
