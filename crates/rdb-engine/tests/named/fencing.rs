@@ -469,6 +469,28 @@ fn an_end_without_an_answer_is_a_lost_peer() {
     assert_eq!(w.is(0), "StandAlone P/? U/O");
 }
 
+/// (L49) A Secondary that parts and hears no answer may have been answered: the Primary goes on as beside a disk that is Outdated.
+#[test]
+fn who_parts_and_hears_no_answer_stays_outdated() {
+    for seed in 0..6 {
+        let mut w = pair(seed, Fencing::ResourceAndStonith);
+        let id = w.start_admin(1, Command::Disconnect { force: false });
+        w.until("the consent", |w| {
+            w.nodes[0].state().pdsk == DiskState::Outdated
+        });
+        match seed % 2 {
+            0 => w.cut_silently(),
+            _ => w.cut(),
+        }
+        w.until("the end", |w| w.nodes[1].admin.contains_key(&id));
+        assert_eq!(w.is(1), "StandAlone S/? O/-", "{seed}");
+        w.write_blocks(0, [80], 2);
+        w.heal();
+        w.connect(1);
+        w.ends_well();
+    }
+}
+
 /// (L48) The target of a full sync keeps its data until its source begins, which may die before.
 #[test]
 fn a_target_that_keeps_its_data_is_no_fenced_peer() {
