@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 
+use rdb_engine::state::{DiskState, Role};
 use rdb_engine::{Handlers, Time};
 
 use crate::coverage::Coverage;
@@ -10,6 +11,7 @@ use crate::crash::Then;
 use crate::disk::Disk;
 use crate::job::Job;
 use crate::net::Link;
+use crate::node::Node;
 use crate::plan::{Action, Cut, DiskFault, Plan, Setup, Step, Strike};
 use crate::rng::{Rng, mix};
 use crate::world::{Ambush, Line, World};
@@ -454,6 +456,8 @@ impl World {
                 down(self, node, down_us, true);
                 down(self, 1 - node, down_us / 2, true);
             }
+            // (Of a disk that has failed the repair is not over while its users read at the peer: the link would be another thing.)
+            Strike::Cut(_) if self.exacting && self.users_read_at_the_peer() => {}
             Strike::Cut(cut) => cut_link(self, cut),
             Strike::DiskFails { other, meta } => {
                 let disk = &mut self.nodes[of(other)].disks[0];
@@ -464,6 +468,17 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether a Primary has no good disk of its own.
+    fn users_read_at_the_peer(&self) -> bool {
+        let away = |node: &Node, volume: usize| {
+            let state = node.state_of(volume);
+            state.role == Role::Primary && state.disk != DiskState::UpToDate
+        };
+        let volumes = 0..self.models.len();
+        let mut alive = self.nodes.iter().filter(|node| node.alive);
+        alive.any(|node| volumes.clone().any(|volume| away(node, volume)))
     }
 }
 

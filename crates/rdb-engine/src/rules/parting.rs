@@ -52,7 +52,7 @@ impl Parting {
     }
 
     /// The connection has ended before the answer. (L49) A peer whose disk was to be Outdated may never have heard of that: it
-    /// counts as lost.
+    /// counts as lost. If this node's was to be, the peer may have agreed, and gone on alone: it stays Outdated, as it is on record.
     pub fn unanswered(self) -> Parting {
         match self {
             Parting::Plainly | Parting::OutdatingThePeer => Parting::Plainly,

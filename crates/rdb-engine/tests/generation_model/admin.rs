@@ -137,6 +137,10 @@ impl Step<'_> {
             log_frozen: false,
             owes: false,
             target_unproven: false,
+            target_done: false,
+            loss_unrecorded: Name::default(),
+            lost_beside: Name::default(),
+            held_state: None,
             fence: None,
             promoting: false,
             open: 0,
@@ -162,6 +166,9 @@ impl Step<'_> {
         let shown = node.shown(node.disk.durable.ids.current);
         if state.disk != DiskState::Diskless || attach::older_alone(&shown).is_some() {
             return None;
+        }
+        if node.loss_unrecorded != Name::default() {
+            return None; // (L26) it waits for the peer's word
         }
         if node.state_sent || state.conn >= ConnState::Connected && !self.peer_is_there(n) {
             return None; // one attach at a time, in a quiet moment

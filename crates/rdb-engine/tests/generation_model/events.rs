@@ -2,12 +2,14 @@
 
 use rdb_engine::generation::PeerIds;
 use rdb_engine::rules::peer_change::{Facts, Scope, makes_sense, recognise};
+use rdb_engine::rules::serving::holds_first_state;
 use rdb_engine::rules::write::{WriteWay, is_preparing, way};
 use rdb_engine::state::{self, Change, ConnState, DiskState, Fencing, Role};
 
 use rdb_meta::MdFlags;
 
 use crate::fencing::Deed;
+use crate::names::Name;
 use crate::node::Step;
 use crate::oracle::Finding;
 use crate::rules::{Plant, Setting};
@@ -44,6 +46,10 @@ pub(crate) enum Event {
     InvalidateRemote(u8),
     /// The disk fails, without a question.
     Fail(u8),
+    /// It fails on a write of block `.1`, which the peer has acknowledged.
+    FailWrite(u8, u8),
+    /// A node whose disk has failed so has waited long enough for the peer's new generation.
+    LossTimer(u8),
     /// The `fence-peer` of node `.0` does something to the other one, or sees what it is.
     Fence(u8, Deed),
     /// It ends, and says so.
@@ -51,6 +57,8 @@ pub(crate) enum Event {
     Outdate(u8),
     Resume(u8),
     Part(u8),
+    /// The same, and the peer's answer is lost with the connection.
+    PartUnheard(u8),
 }
 
 impl Event {
@@ -67,13 +75,14 @@ impl Event {
             Event::Detach(_) => Kind::Detach,
             Event::Invalidate(_) => Kind::Invalidate,
             Event::InvalidateRemote(_) => Kind::InvalidateRemote,
-            Event::Fail(_) => Kind::Fail,
+            Event::Fail(_) | Event::FailWrite(..) => Kind::Fail,
             Event::Fence(_, Deed::Kill) => Kind::Kill,
             Event::Outdate(_) => Kind::Outdate,
             Event::Resume(_) => Kind::Resume,
-            Event::Part(_) => Kind::Part,
+            Event::Part(_) | Event::PartUnheard(_) => Kind::Part,
             Event::Fence(..)
             | Event::Answer(_)
+            | Event::LossTimer(_)
             | Event::Notice(_)
             | Event::Deliver(_)
             | Event::Flush(_)
@@ -97,7 +106,8 @@ impl Event {
             | Event::Invalidate(n)
             | Event::InvalidateRemote(n)
             | Event::Outdate(n)
-            | Event::Part(n) => Some(n),
+            | Event::Part(n)
+            | Event::PartUnheard(n) => Some(n),
             _ => None,
         }
     }
@@ -137,6 +147,7 @@ pub(crate) fn apply(
     step.event(event)?;
     for n in 0..2 {
         while step.poll_thaw(n) {}
+        step.poll_source_end(n);
         step.release(n, false);
     }
     if !crashes {
@@ -203,14 +214,20 @@ pub(crate) fn candidates(world: &World, setting: &Setting, out: &mut Vec<Event>)
         }
         if node.state.is_connected() {
             if may(Kind::Part) {
-                out.push(Event::Part(n));
+                out.extend([Event::Part(n), Event::PartUnheard(n)]);
             }
         } else if node.attached && may(Kind::Outdate) {
             out.push(Event::Outdate(n));
         }
+        if node.loss_unrecorded != Name::default() {
+            out.push(Event::LossTimer(n));
+        }
         if node.attached {
             out.push(Event::Detach(n));
             out.push(Event::Fail(n));
+            if node.state.role == Role::Primary && may(Kind::Fail) {
+                out.extend((0..BLOCKS as u8).map(|block| Event::FailWrite(n, block)));
+            }
             out.push(Event::Invalidate(n));
             out.push(Event::InvalidateRemote(n));
         } else {
@@ -272,11 +289,14 @@ impl Step<'_> {
                 self.change(at(n), Change::disk(DiskState::Failed), true)
                     .then_some(())
             }
+            Event::FailWrite(n, block) => self.fail_write(at(n), at(block)),
+            Event::LossTimer(n) => self.loss_timer(at(n)),
             Event::Fence(n, deed) => self.fence(at(n), deed),
             Event::Answer(n) => self.peer_fenced(at(n)),
             Event::Outdate(n) => self.outdate(at(n)),
             Event::Resume(n) => self.resume(at(n)),
-            Event::Part(n) => self.part(at(n)),
+            Event::Part(n) => self.part(at(n), true),
+            Event::PartUnheard(n) => self.part(at(n), false),
         }
     }
 
@@ -405,6 +425,39 @@ impl Step<'_> {
         Some(())
     }
 
+    /// The own disk fails on a write that the peer has.
+    fn fail_write(&mut self, n: usize, block: usize) -> Option<()> {
+        let node = &self.world.nodes[n];
+        let before = (node.disk.data, node.disk.seen);
+        if node.state.disk != DiskState::UpToDate || node.open != 0 || !self.world.link {
+            return None;
+        }
+        let told = (self.world.acknowledged, self.world.tail);
+        self.write(n, block, false)?;
+        let number = self.world.writes;
+        if self.world.nodes[n].logged[block] != number {
+            return None; // no peer has it
+        }
+        (self.world.acknowledged, self.world.tail) = told;
+        self.confirmed(n, block);
+        let node = self.node(n);
+        (node.disk.data, node.disk.seen) = before;
+        node.open |= 1 << number;
+        self.note_lost_disk(n);
+        self.change(n, Change::disk(DiskState::Failed), true)
+            .then_some(())
+    }
+
+    /// The peer keeps its generation: it is there, has heard all, and has nothing to write.
+    fn loss_timer(&mut self, n: usize) -> Option<()> {
+        let waits = !self.peer_is_there(n) || !self.world.nodes[1 - n].thens.is_empty();
+        if waits {
+            return None;
+        }
+        self.node(n).loss_unrecorded = Name::default();
+        Some(())
+    }
+
     /// Write `number` of node `n` arrives at the other one.
     fn mirror(&mut self, n: usize, block: usize, number: u8) -> Option<()> {
         let (bit, write) = (1 << block, 1_u16 << number);
@@ -474,7 +527,14 @@ impl Step<'_> {
             }
             node.told = None;
             self.send_uuids(n);
-            self.send_state(n);
+            let (state, peers) = (self.state(n), self.state(1 - n).disk);
+            let at_once = self.setting.plant == Some(Plant::TellAtOnce);
+            // (That the peer has no disk is told by the size of that, which comes before.)
+            if holds_first_state(&state) && peers >= DiskState::Negotiating && !at_once {
+                self.node(n).held_state = Some(state);
+            } else {
+                self.send_state(n);
+            }
             self.fact(n, Change::conn(ConnState::WFReportParams));
         }
         Some(())
@@ -510,8 +570,9 @@ impl Step<'_> {
         }
         // The ping that goes before has brought the source every ack: of its own writes, too, but not the barriers'.
         let acked = self.world.nodes[1 - n].open & self.logged_writes(1 - n);
+        let keeps = self.setting.plant == Some(Plant::KeepMark);
         let source = self.node(1 - n);
-        source.unmark(source.log);
+        source.unmark(if keeps { 0 } else { source.log });
         if source.state.is_suspended() {
             source.log = 0;
             source.logged = [0; BLOCKS];

@@ -262,8 +262,9 @@ impl Step<'_> {
         Some(())
     }
 
-    /// `disconnect`, with the peer's consent: `router/admin/connection.rs`. What nobody answers is a cut.
-    pub(crate) fn part(&mut self, n: usize) -> Option<()> {
+    /// `disconnect`, with the peer's consent: `router/admin/connection.rs`. `heard`: the answer comes, and not the end of the connection.
+    /// (What the peer never hears of is a cut.)
+    pub(crate) fn part(&mut self, n: usize, heard: bool) -> Option<()> {
         let quiet = self
             .world
             .nodes
@@ -307,8 +308,14 @@ impl Step<'_> {
         self.close_connection(1 - n);
         self.fact(1 - n, Change::conn(ConnState::Unconnected));
         self.fact(1 - n, Change::conn(ConnState::WFConnection));
+        let made = if heard { how } else { how.unanswered() };
+        if !heard {
+            self.lose_connection(n);
+        }
         self.holding = true;
-        self.fact(n, change);
+        if made != Parting::Plainly {
+            self.fact(n, made.change());
+        }
         self.go_standalone(n);
         for node in &mut self.world.nodes {
             node.disk.outdated |= node.attached && node.state.disk == DiskState::Outdated;

@@ -190,10 +190,11 @@ impl Step<'_> {
         let worth = Worth {
             here: node.attached && node.state.has_lasting_copy(),
             there: node.state.is_connected() && node.state.pdsk == DiskState::UpToDate,
-            loss_unrecorded: false, // (not in the model)
+            loss_unrecorded: node.loss_unrecorded != Name::default()
+                && !self.planted(Plant::TrustUnrecorded),
         };
         let (open, here) = (node.open, node.disk.seen);
-        let (mut over, mut told) = (0, 0);
+        let (mut over, mut told, mut only_there) = (0, 0, false);
         for write in (1..16)
             .map(|number| 1 << number)
             .filter(|write| open & write != 0)
@@ -213,10 +214,17 @@ impl Step<'_> {
             let waits = doubts && !copies.are_both(Protocol::C);
             if !waits && matches!(safety, Safety::Safe | Safety::Lost) {
                 over |= write;
-                told |= if safety == Safety::Safe { write } else { 0 };
+                if safety == Safety::Safe {
+                    told |= write;
+                    only_there |= copies.here != Here::Done;
+                }
             }
         }
-        self.node(n).open &= !over;
+        let node = self.node(n);
+        node.open &= !over;
+        if only_there {
+            node.left_behind = node.exposed;
+        }
         self.tell(n, told);
     }
 

@@ -15,6 +15,7 @@ mod events;
 mod fenced;
 mod fencing;
 mod freeze;
+mod losses;
 mod names;
 mod node;
 mod oracle;

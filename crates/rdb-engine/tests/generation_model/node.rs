@@ -239,8 +239,8 @@ impl Step<'_> {
             unmark_due: false, // the mark goes with the change itself
             knows_peers_ids: node.told.is_some(),
             one_name,
-            moved_on: false,
-            loss_unrecorded: false,
+            moved_on: false, // a detach and the peer's consent are one event here
+            loss_unrecorded: node.loss_unrecorded != Name::default(),
             announces_end: node.announce,
             grew: false,
             verify_ends_with_state: true,
@@ -328,14 +328,27 @@ impl Step<'_> {
                 self.write_bitmap(n);
                 self.node(n).thens.announce_end = true;
             }
-            // Not in the model: which unmarked blocks are good, users' requests, limits in time, sizes, verify; and what a
-            // loss entails beside a peer that is UpToDate, whose new generation comes to its record at once here.
-            Act::TrustUnmarked
+            Act::AwaitRecordOfLoss => {
+                let node = self.node(n);
+                node.loss_unrecorded = match node.attached {
+                    true => node.disk.sb.ids.current,
+                    false => node.exposed,
+                };
+                node.lost_beside = node.loss_unrecorded;
+            }
+            Act::LossSettled => {
+                let node = self.node(n);
+                if std::mem::take(&mut node.loss_unrecorded) != Name::default() {
+                    // (`peer_counts_no_more`: what only the peer has is not told of. That it is written again is another write.)
+                    node.open &= node.disk.seen;
+                }
+            }
+            // Not in the model: which unmarked blocks are good, users' requests, limits in time, sizes, verify; disks that pass
+            // errors on; and a peer that has moved on before its consent to a detach is here.
+            Act::ExposeMovedOn
+            | Act::TrustUnmarked
             | Act::DistrustUnmarked
             | Act::RecordInconsistent
-            | Act::ExposeMovedOn
-            | Act::AwaitRecordOfLoss
-            | Act::LossSettled
             | Act::Unmark
             | Act::EndVerify
             | Act::BeginVerify
@@ -474,8 +487,22 @@ impl Step<'_> {
     }
 
     pub(crate) fn send_state(&mut self, n: usize) {
+        if self.world.nodes[n].held_state.is_some() {
+            return; // the first one has to go before, and comes with it
+        }
         let told = self.state(n).as_told();
         self.send(n, Msg::State(told));
+    }
+
+    /// `release_first_state`.
+    pub(crate) fn release_first_state(&mut self, n: usize) {
+        let Some(first) = self.node(n).held_state.take() else {
+            return;
+        };
+        self.send(n, Msg::State(first));
+        if self.state(n).to_word() != first.to_word() {
+            self.send_state(n);
+        }
     }
 
     pub(crate) fn used(&self, kind: Kind) -> u8 {

@@ -1,6 +1,6 @@
 //! What must hold, judged by the data that the disks truly hold.
 
-use rdb_engine::state::{ConnState, DiskState, Fencing, Role};
+use rdb_engine::state::{ConnState, DiskState, Fencing, Role, is_source};
 use rdb_engine::sync_decision::{FailReason, Outcome};
 
 use rdb_meta::MdFlags;
@@ -59,6 +59,8 @@ pub(crate) enum What {
     ToldFrozen,
     /// Both nodes are in sync, and users wait.
     StaysFrozen,
+    /// A resync has ended, and its source does not see that.
+    StaysSource,
     // What follows is no violation.
     /// Every block is copied, though the bitmaps knew better.
     NeedlessFull,
@@ -68,6 +70,8 @@ pub(crate) enum What {
     SplitBrain,
     /// Refused for another reason.
     Refused,
+    /// The users of a Primary without a disk are refused data that have all that they have seen.
+    RefusedView,
     /// A resync without one block to copy.
     EmptyResync,
     /// A resync.
@@ -94,7 +98,7 @@ pub(crate) enum Cause {
 
 impl What {
     pub(crate) fn is_violation(self) -> bool {
-        self <= What::StaysFrozen
+        self <= What::StaysSource
     }
 }
 
@@ -198,6 +202,14 @@ impl Step<'_> {
         }
     }
 
+    /// The users of node `n`, who have no disk, are refused the other one's data.
+    pub(crate) fn judge_refusal(&mut self, n: usize) {
+        let lacks = self.world.nodes[n].users & !self.world.nodes[1 - n].disk.seen;
+        if lacks & self.world.acknowledged == 0 {
+            self.found(What::RefusedView, 0);
+        }
+    }
+
     /// Node `target` is about to be overwritten.
     pub(crate) fn judge_start(&mut self, target: usize) {
         let world = &self.world;
@@ -246,6 +258,14 @@ impl Step<'_> {
                 _ => 0,
             }
         });
+        let stays_source = world.link
+            && world.queues.iter().all(|queue| queue.is_empty())
+            && world.nodes.iter().all(|node| node.thens.is_empty())
+            && world.nodes.iter().any(|node| is_source(node.state.conn))
+            && world
+                .nodes
+                .iter()
+                .any(|node| node.state.conn == ConnState::Connected);
         let of_tail = stale & !world.tail == 0;
         let frozen = |node: &Node| node.state.is_suspended();
         let stays_frozen = settled && world.nodes.iter().any(frozen);
@@ -256,6 +276,9 @@ impl Step<'_> {
         }
         if stays_frozen {
             self.found(What::StaysFrozen, 0);
+        }
+        if stays_source {
+            self.found(What::StaysSource, 0);
         }
         match stale {
             0 => {}

@@ -15,7 +15,7 @@ use rdb_engine::sync_decision::{
     DecisionInputs, FailEffect, FailReason, Outcome, decide, effective_peer_disk, fail_effect,
 };
 
-use crate::names::Ids;
+use crate::names::{Ids, Name};
 use crate::node::Step;
 use crate::rules::Plant;
 use crate::world::{Decided, Msg, Told};
@@ -32,20 +32,34 @@ impl Step<'_> {
                 SyncUuid::Ignored => {}
             },
             Msg::Bitmap(bits) => self.on_bitmap(n, bits),
-            Msg::Acked(bits) => self.node(n).unmark(bits),
+            Msg::Acked(bits) => self.acked(n, bits),
             Msg::OutOfSync(bits) => self.node(n).disk.bits |= bits,
             Msg::Data(block, number) => self.on_data(n, block, number),
             Msg::DataAck(block, number, ok) => self.on_data_ack(n, block, number, ok),
         }
     }
 
+    /// The target has these blocks.
+    fn acked(&mut self, n: usize, bits: u8) {
+        let keeps = self.setting.plant == Some(Plant::KeepMark);
+        let node = self.node(n);
+        node.unmark(if keeps { bits & !node.log } else { bits });
+    }
+
     fn on_uuids(&mut self, n: usize, told: Told) {
         self.node(n).told = Some(told);
         let state = self.state(n);
         if serving::is_first_look(&state) && !self.may_serve_users(n, &told) {
-            self.go_standalone(n);
-        } else if serving::shows_peers(&state) {
-            self.node(n).exposed = told.ids.current;
+            self.judge_refusal(n);
+            return self.go_standalone(n);
+        }
+        self.release_first_state(n);
+        let node = self.node(n);
+        if serving::shows_peers(&state) {
+            node.exposed = told.ids.current;
+        }
+        if !node.loss_unrecorded.is_same(told.ids.current) {
+            node.loss_unrecorded = Name::default();
         }
         let bitmap = self.ids(n).bitmap;
         let node = self.node(n);
@@ -53,12 +67,18 @@ impl Step<'_> {
         node.target_unproven &= !(node.attached && shown);
     }
 
-    /// Whether the peer's disk has what the users of `n` saw last, if they have no other. (That the peer has moved on because this node's
-    /// disk was lost, and has not come to tell, is not in the model.)
+    /// Whether the peer's disk has what the users of `n` saw last, if they have no other.
     fn may_serve_users(&self, n: usize, told: &Told) -> bool {
         let node = &self.world.nodes[n];
         let (seen, holds) = (node.exposed.wide(), told.ids.wide().current);
+        let open = node.source_open;
+        let lost_beside = match self.setting.plant {
+            Some(Plant::ForgetLoss) => Name::default(),
+            _ => node.lost_beside,
+        };
+        let (ids, lost_beside) = (told.ids.wide(), lost_beside.wide());
         !serving::has_users_without_disk(&node.state)
+            || serving::began_for_loss(seen, lost_beside, &ids, told.alone, open)
             || serving::lacking(seen, holds, node.source_open).is_none()
     }
 
@@ -78,6 +98,7 @@ impl Step<'_> {
         if check(&facts).is_err() {
             return self.lose_connection(n);
         }
+        self.release_first_state(n);
         let effective = told.map_or(packet.disk, |told| {
             effective_peer_disk(packet.disk, &peer_ids(&told))
         });

@@ -1,7 +1,9 @@
 //! A resync on both sides, and the end of a connection.
 
-use rdb_engine::rules::resync::{source_begins, source_ends, target_begins, target_ends};
-use rdb_engine::state::{Change, ConnState};
+use rdb_engine::rules::resync::{
+    SourceEnd, source_begins, source_end, source_ends, target_begins, target_ends,
+};
+use rdb_engine::state::{Change, ConnState, is_source};
 
 use crate::names::{Ids, Name};
 use crate::node::Step;
@@ -101,16 +103,34 @@ impl Step<'_> {
         self.fact(n, target_ends(true));
     }
 
+    /// The target says that it is done. (What it acknowledged before has come: packets are in order here.)
     pub(crate) fn source_target_done(&mut self, n: usize) {
-        if self.world.nodes[n].disk.bits != 0 {
+        self.node(n).target_done = true;
+        self.poll_source_end(n);
+    }
+
+    /// `poll_source_end`.
+    pub(crate) fn poll_source_end(&mut self, n: usize) {
+        let node = &self.world.nodes[n];
+        if !node.target_done {
             return;
         }
-        if !matches!(
-            self.state(n).conn,
-            ConnState::SyncSource | ConnState::PausedSyncS
-        ) {
+        if !is_source(node.state.conn) {
+            self.node(n).target_done = false;
             return;
         }
+        let left = u64::from(node.disk.bits.count_ones());
+        let world = &self.world;
+        let settled = || world.link && world.queues.iter().all(|queue| queue.is_empty());
+        match source_end(left, false, settled) {
+            SourceEnd::Waits => {}
+            SourceEnd::Done => self.source_finish(n),
+            SourceEnd::Differs { .. } => self.lose_connection(n),
+        }
+    }
+
+    fn source_finish(&mut self, n: usize) {
+        self.node(n).target_done = false;
         let mut ids = self.ids(n);
         ids.finish_source();
         self.set_ids(n, &ids);
@@ -157,8 +177,14 @@ impl Step<'_> {
         node.discard = false;
         node.decided = None;
         node.target_unproven = false;
+        node.target_done = false;
+        node.held_state = None;
         if self.state(n).awaits_the_peer() {
-            self.node(n).log_frozen = true;
+            let kept = self.logged_writes(n) | self.world.nodes[n].disk.seen;
+            let node = self.node(n);
+            node.log_frozen = true;
+            // (What only the peer has is written again, which is another write.)
+            node.open &= kept;
             if self.setting.plant == Some(Plant::AnswerFrozen) {
                 let open = std::mem::take(&mut self.node(n).open);
                 self.tell(n, open);

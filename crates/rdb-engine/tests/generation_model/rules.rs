@@ -62,6 +62,14 @@ pub(crate) enum Plant {
     TrustTarget,
     /// What `fence-peer` says, and that the peer is Outdated, counts until the node itself has been Connected (L50).
     CountConnected,
+    /// A source keeps the mark of a block that is written amid its resync, though its target has it.
+    KeepMark,
+    /// A Primary whose disk fails tells of a write that only the peer has before that is on any record (L26).
+    TrustUnrecorded,
+    /// It is forgotten beside which generation a Primary has lost its disk (L44).
+    ForgetLoss,
+    /// A Primary without a disk says what it is before it has looked at the peer's data (L35).
+    TellAtOnce,
     /// A frozen Primary that is demoted begins the generation that it owes.
     NameDemoted,
     /// The node goes on before it is on record that the peer is fenced.

@@ -147,6 +147,14 @@ pub(crate) struct Node {
     pub(crate) owes: bool,
     /// Source: the target has not shown that it is Inconsistent on its record too (L48).
     pub(crate) target_unproven: bool,
+    /// Source: the target has said that it is done.
+    pub(crate) target_done: bool,
+    /// The own disk is lost while Primary, and the peer has not said yet that a new generation is on its record: the name of both (L26).
+    pub(crate) loss_unrecorded: Name,
+    /// Users saw it when the own disk was lost beside a good one (L44).
+    pub(crate) lost_beside: Name,
+    /// The first P_STATE of this connection, which waits until the peer's data are known (L35).
+    pub(crate) held_state: Option<VolumeState>,
     pub(crate) fence: Option<Run>,
     /// A promotion waits for that.
     pub(crate) promoting: bool,
@@ -352,6 +360,10 @@ impl World {
             log_frozen: false,
             owes: false,
             target_unproven: false,
+            target_done: false,
+            loss_unrecorded: Name::default(),
+            lost_beside: Name::default(),
+            held_state: None,
             fence: None,
             promoting: false,
             open: 0,
@@ -431,6 +443,8 @@ impl World {
             }
             visit(&mut node.exposed);
             visit(&mut node.left_behind);
+            visit(&mut node.loss_unrecorded);
+            visit(&mut node.lost_beside);
             visit(&mut node.early_uuid);
             visit(&mut node.thens.send_sync_uuid);
         }
@@ -553,6 +567,7 @@ impl Node {
             self.fence.is_some(),
             self.promoting,
             self.disk.outdated,
+            self.target_done,
         ]));
         out.extend(self.logged);
         out.push(self.unkept);
@@ -573,6 +588,10 @@ impl Node {
         put_name(self.thens.send_sync_uuid, out);
         put_name(self.exposed, out);
         put_name(self.left_behind, out);
+        put_name(self.loss_unrecorded, out);
+        put_name(self.lost_beside, out);
+        let held = self.held_state.map_or(u32::MAX, |state| state.to_word());
+        out.extend(held.to_le_bytes());
         put_name(self.early_uuid, out);
         if let Some(told) = &self.told {
             put_told(told, out);

@@ -13,6 +13,7 @@ mod disks_given_up;
 mod driver_rules;
 mod ends_unseen;
 mod fencing;
+mod fencing_returns;
 mod freezing;
 mod full_syncs_ordered;
 mod handlers;

@@ -68,9 +68,9 @@ impl<P: Payload> Resource<P> {
         if stage == Stage::Change {
             let code = match self.admin.take_reply() {
                 Reply::NotAsked => {
-                    // The connection broke while the peer was asked: nobody is left to ask.
+                    // The connection broke while the peer was asked, which may have agreed: nobody is left to ask.
                     self.admin.enter(Stage::Leaving);
-                    self.part(Parting::Plainly);
+                    self.part_unanswered();
                     return;
                 }
                 Reply::Awaited => return,
@@ -168,7 +168,7 @@ impl<P: Payload> Resource<P> {
         self.part(self.admin.parting());
     }
 
-    /// The connection has ended before the answer.
+    /// (L49) The connection has ended before the answer.
     pub(in crate::router) fn part_unanswered(&mut self) {
         self.part(self.admin.parting().unanswered());
     }

@@ -127,7 +127,7 @@ impl<P: Payload> Resource<P> {
             self.volume_mut(nr).peer.resync.forget_acks();
             return;
         }
-        let is_settled = |epoch| self.net.log.is_settled(epoch);
+        let is_settled = |epoch| self.net.log.is_settled(epoch) && !self.writes_may_unmark(nr);
         let (resync, passed_on) = (&volume.peer.resync, volume.passed_on);
         match resync.source_end(volume.bits_set(), passed_on, is_settled) {
             SourceEnd::Waits => {}
@@ -140,6 +140,17 @@ impl<P: Payload> Resource<P> {
                 self.lose_connection(ConnState::NetworkFailure);
             }
         }
+    }
+
+    /// Whether a user's write is under way where a block is marked: its mark goes when both copies have it. (Of one that the peer has made
+    /// durable, and our own disk has not answered, the transfer log knows nothing any more.)
+    fn writes_may_unmark(&self, nr: VolumeNr) -> bool {
+        let Some(disk) = self.volume(nr).disk.get() else {
+            return false;
+        };
+        let requests = self.requests.iter().map(|(_, request)| request);
+        let mut writes = requests.filter(|r| r.volume() == nr && !r.is_read() && !r.is_flush());
+        writes.any(|r| r.is_under_way() && disk.is_marked(r.span()))
     }
 
     fn source_finish(&mut self, nr: VolumeNr) {

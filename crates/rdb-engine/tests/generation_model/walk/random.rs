@@ -60,12 +60,13 @@ fn weight(event: Event, busy: bool) -> u64 {
         Event::Cut => 4,
         Event::Crash(_) if busy => 4,
         Event::Crash(_) => 1,
-        Event::Answer(_) => 20,
+        Event::Answer(_) | Event::LossTimer(_) => 20,
         Event::Fence(_, Deed::Break) => 3,
         Event::Fence(..) => 15,
-        Event::Outdate(_) | Event::Resume(_) | Event::Part(_) => 3,
+        Event::Outdate(_) | Event::Resume(_) | Event::Part(_) | Event::PartUnheard(_) => 3,
         Event::Detach(_)
         | Event::Fail(_)
+        | Event::FailWrite(..)
         | Event::Invalidate(_)
         | Event::InvalidateRemote(_)
         | Event::Force(_) => 2,

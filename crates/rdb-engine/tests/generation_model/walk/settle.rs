@@ -56,6 +56,7 @@ fn turn(event: Event) -> Option<u8> {
         Event::Copy(..) => 4,
         Event::Finish(_) => 5,
         Event::Attach(_) => 6,
+        Event::LossTimer(_) => 7,
         Event::Fence(_, Deed::Outdate) => 7,
         Event::Fence(_, Deed::See) => 8,
         Event::Answer(_) => 9,
