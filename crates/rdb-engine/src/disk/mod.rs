@@ -41,6 +41,8 @@ pub(crate) struct Remembered {
     superblock: Superblock,
     /// No block was marked.
     clean: bool,
+    /// The peer's good disk went on ([`Record::leave_to_peer`]), which may not have come to the record.
+    left_to_peer: bool,
 }
 
 /// An attached disk and its metadata in memory.
@@ -124,6 +126,7 @@ impl Disk {
     pub(crate) fn into_remembered(self) -> Remembered {
         Remembered {
             clean: self.bitmap.count_set() == 0,
+            left_to_peer: !self.record.cleared_at_the_end().is_empty(),
             superblock: self.record.into_superblock(),
         }
     }

@@ -15,7 +15,7 @@ use crate::disk::{Disk, Remembered};
 use crate::effect::AdminError;
 use crate::event::DiskInfo;
 use crate::ids::IoTag;
-use crate::rules::remembered::lacks_resync_end;
+use crate::rules::remembered::{is_the_same, lacks_resync_end};
 
 /// How far the reading is, and what has been read.
 #[derive(Debug)]
@@ -172,7 +172,7 @@ impl Reading {
         &mut self,
         bytes: &[u8],
         device_size: u64,
-        remembered: Option<Remembered>,
+        remembered: Option<&Remembered>,
     ) -> Result<bool, AdminError> {
         let info = self.info;
         let refused = |error: SuperblockError| AdminError::refused(119, error.to_string());
@@ -205,6 +205,9 @@ impl Reading {
         if layout.al.blocks() > rdb_meta::layout::AL_BLOCKS_INTEROPERABLE_MAX {
             let text = "the activity log is larger than 32 MiB";
             return Err(AdminError::refused(119, text));
+        }
+        if remembered.is_some_and(|r| r.left_to_peer && is_the_same(&superblock, &r.superblock)) {
+            superblock.flags.remove(MdFlags::WAS_UP_TO_DATE);
         }
         let completed = remembered.filter(|r| lacks_resync_end(&superblock, &r.superblock));
         if let Some(known) = &completed {

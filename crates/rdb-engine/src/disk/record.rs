@@ -18,8 +18,8 @@ pub(crate) struct Record {
     mark_durable: bool,
     /// No node writes here as Primary any more; the mark that says so goes after the bitmap is written.
     unmark_due: bool,
-    /// It is detached by order while the peer's good disk goes on: its last superblock says that it is Outdated. Set by the
-    /// command. Without it, it would count as good when it is attached while the peer is away.
+    /// It is detached by order, or fails under a Secondary, while the peer's good disk goes on: its last superblock says that it is
+    /// Outdated. Set by the command or the failure. Without it, it would count as good when it is attached while the peer is away.
     left_to_peer: bool,
     /// The disk is called Outdated, whatever its state is: the connection is being left for a peer that goes on. Set and cleared by
     /// the command. Without it the peer goes on alone beside a disk that is as good by its record (L49).

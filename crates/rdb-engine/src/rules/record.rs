@@ -2,7 +2,7 @@
 
 use rdb_meta::MdFlags;
 
-use crate::state::{self, DiskState, Fencing, VolumeState};
+use crate::state::{self, DiskState, Fencing, Role, VolumeState};
 
 /// What the flags rest on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,10 +46,39 @@ pub fn is_left_to_peer(state: &VolumeState) -> bool {
     state.is_connected() && state.pdsk == DiskState::UpToDate
 }
 
+/// (L58) The same of a Secondary's disk that fails. All that users were promised is at the peer: it was Primary, or has become so since and
+/// made durable first what this node had written. (A Primary's disk may have what was flushed here alone: L26.)
+pub fn fails_beside_a_good_one(state: &VolumeState) -> bool {
+    state.role == Role::Secondary && is_left_to_peer(state)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{ConnState, Role};
+    use crate::state::ConnState;
+
+    #[test]
+    fn only_the_disk_of_a_secondary_is_left_to_the_peer_when_it_fails() {
+        let beside = VolumeState {
+            role: Role::Secondary,
+            conn: ConnState::Connected,
+            disk: DiskState::UpToDate,
+            pdsk: DiskState::UpToDate,
+            ..VolumeState::INITIAL
+        };
+        let fails = |of: fn(&mut VolumeState)| {
+            let mut state = beside;
+            of(&mut state);
+            fails_beside_a_good_one(&state)
+        };
+        assert!(fails(|_| ()));
+        assert!(!fails(|state| state.role = Role::Primary));
+        assert!(!fails(|state| state.conn = ConnState::WFConnection));
+        assert!(
+            !fails(|state| state.pdsk = DiskState::Diskless),
+            "it is the last one"
+        );
+    }
 
     #[test]
     fn a_peer_is_outdated_on_record_only_if_it_has_another_name_and_is_away() {

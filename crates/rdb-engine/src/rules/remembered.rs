@@ -9,6 +9,12 @@ use rdb_meta::{MdFlags, Superblock};
 
 use crate::generation::GenerationIds;
 
+/// (L58) Whether `record`, read from a disk that is attached, is the one that was given up, `known`, with no other generation since.
+pub fn is_the_same(record: &Superblock, known: &Superblock) -> bool {
+    let current = |of: &Superblock| GenerationIds::from_bits(of.uuids).current;
+    record.device_uuid == known.device_uuid && current(record) == current(known)
+}
+
 /// Whether `record`, read from a disk that is attached, lacks no more than the end of the resync that this node has seen:
 /// `known` is what it knew of the disk when it gave it up.
 pub fn lacks_resync_end(record: &Superblock, known: &Superblock) -> bool {

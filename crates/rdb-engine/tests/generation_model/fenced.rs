@@ -410,6 +410,15 @@ mod plants {
     }
 
     #[test]
+    fn a_failed_disk_that_is_as_good_as_before() {
+        finds(
+            Plant::KeepFailedDisk,
+            stonith(FAILURES),
+            &[What::PromotedOutdated],
+        );
+    }
+
+    #[test]
     fn a_demoted_node_that_begins_a_generation() {
         finds(
             Plant::NameDemoted,

@@ -314,8 +314,11 @@ impl Step<'_> {
             }
             Act::DiskFailed => {
                 self.write_bitmap(n);
-                let ordered = self.detaching == Some(n);
-                if rules.outdates_detached && ordered && record::is_left_to_peer(&new) {
+                let ordered = self.detaching == Some(n) && record::is_left_to_peer(&new);
+                let failed = record::fails_beside_a_good_one(&new);
+                let left = ordered || failed && self.setting.plant != Some(Plant::KeepFailedDisk);
+                self.note_failed_disk(n);
+                if rules.outdates_detached && left {
                     self.node(n).disk.sb.flags -= MdFlags::WAS_UP_TO_DATE;
                 }
                 self.flush(n);

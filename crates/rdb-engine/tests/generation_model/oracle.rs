@@ -51,7 +51,7 @@ pub(crate) enum What {
     FencedUnrecorded,
     /// Fencing: a node is promoted alone that lacks acknowledged writes of the other one's, or beside another Primary.
     PromotedStale,
-    /// Fencing: one that was told to be Outdated is promoted alone, without force.
+    /// Fencing: one that was told to be Outdated, or whose disk was left to a good one, is promoted alone, without force.
     PromotedOutdated,
     /// Fencing: a split brain is reported.
     FencedSplitBrain,
@@ -323,6 +323,14 @@ impl Step<'_> {
     /// The disk of node `n` goes: if it is the only one with some acknowledged write, nobody knows of that any more.
     pub(crate) fn note_lost_disk(&mut self, n: usize) {
         self.world.consent |= self.world.has_alone(n) != 0;
+    }
+
+    /// The disk of node `n` has failed: under a Secondary the peer's good one goes on.
+    pub(crate) fn note_failed_disk(&mut self, n: usize) {
+        let node = self.node(n);
+        let state = node.state;
+        let beside_good = state.is_connected() && state.pdsk == DiskState::UpToDate;
+        node.disk.outdated |= beside_good && state.role == Role::Secondary;
     }
 
     /// Users of node `n` are told that writes are done.

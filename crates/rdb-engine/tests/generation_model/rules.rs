@@ -62,6 +62,8 @@ pub(crate) enum Plant {
     TrustTarget,
     /// What `fence-peer` says, and that the peer is Outdated, counts until the node itself has been Connected (L50).
     CountConnected,
+    /// The disk of a Secondary that has failed beside a good one is as good by its record as before (L58).
+    KeepFailedDisk,
     /// A source keeps the mark of a block that is written amid its resync, though its target has it.
     KeepMark,
     /// A Primary whose disk fails tells of a write that only the peer has before that is on any record (L26).

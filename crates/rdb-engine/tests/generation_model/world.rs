@@ -39,7 +39,8 @@ pub(crate) struct Disk {
     pub(crate) seen: u16,
     /// Ghost: a generation was begun here since the disks were last equal.
     pub(crate) named: bool,
-    /// Ghost: somebody was told that this disk is Outdated, and it has not been UpToDate beside a peer since.
+    /// Ghost: somebody was told that this disk is Outdated, or it has failed under a Secondary beside a good one; and it has not been UpToDate
+    /// beside a peer since.
     pub(crate) outdated: bool,
     pub(crate) marks: Marks,
 }

@@ -51,6 +51,48 @@ fn an_attach_waits_until_the_loss_of_the_disk_before_is_on_record() {
     }
 }
 
+/// L58. The disk of a Secondary fails beside the Primary's, and is attached alone when that is away: by the record if it could still be
+/// written, or by what the daemon knows of it.
+#[test]
+fn a_disk_that_failed_beside_a_good_one_is_outdated_until_they_meet() {
+    for (writable, restarted) in [(true, false), (true, true), (false, false)] {
+        let (mut w, _) = World::settled(119);
+        match writable {
+            true => w.nodes[1].disks[0].fail_writes = 1,
+            false => {
+                (
+                    w.nodes[1].disks[0].fail_writes,
+                    w.nodes[1].disks[0].fail_meta,
+                ) = (1, 100)
+            }
+        }
+        w.write_blocks(0, [80], 2);
+        w.both("Connected P/S U/D", "Connected S/P D/U");
+        w.write_blocks(0, [80, 160], 3);
+        w.quiet();
+        w.cut();
+        w.nodes[1].disks[0].fail_meta = 0;
+        if restarted {
+            w.kill(1);
+            let new = Command::NewVolume {
+                volume: V,
+                minor: 0,
+            };
+            w.admin(1, new).unwrap();
+            w.connect(1);
+        }
+        w.attach(1).unwrap();
+        w.node_is(1, "WFConnection S/? O/-");
+        assert!(
+            w.primary(1, false).is_err(),
+            "users would be shown old data"
+        );
+        w.heal();
+        w.ends_well();
+        assert_eq!(w.nodes[1].disks[0].read(80, 4096), [3; 4096]);
+    }
+}
+
 /// The mirror dies before the generation that the loss of the Primary's disk makes is on its record, and attaches its disk
 /// when the Primary is there again. What users write then must not be overwritten by the disk that was lost.
 #[test]

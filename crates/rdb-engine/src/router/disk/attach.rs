@@ -101,11 +101,10 @@ impl<P: Payload> Resource<P> {
 
     fn attach_superblock(&mut self, nr: VolumeNr, bytes: &[u8]) -> Result<(), AdminError> {
         let volume = self.volume_mut(nr);
-        let (device_size, remembered) = (volume.size, volume.remembered.take());
-        if self
-            .reading(nr)
-            .superblock(bytes, device_size, remembered)?
-        {
+        let reading = volume.disk.reading_mut();
+        let reading = reading.expect("the caller has seen the attach");
+        // (It stays for another try: this one may be refused yet.)
+        if reading.superblock(bytes, volume.size, volume.remembered.as_ref())? {
             let text =
                 "this disk failed before it had noted a resync's end, which this node has seen";
             self.log_volume(Level::Info, nr, text);

@@ -11,6 +11,7 @@ use crate::handler::Handler;
 use crate::ids::VolumeNr;
 use crate::router::Resource;
 use crate::rules::no_space::{Consequence, Failed, failed};
+use crate::rules::record::fails_beside_a_good_one;
 use crate::span::Span;
 use crate::state::{Change, ConnState, DiskState};
 
@@ -95,9 +96,15 @@ impl<P: Payload> Resource<P> {
 
     /// The disk is of no use any more: a fact.
     pub(in crate::router) fn fail_disk(&mut self, nr: VolumeNr) {
-        if self.volume(nr).state.disk > DiskState::Failed {
-            self.fact(nr, Change::disk(DiskState::Failed));
+        if self.volume(nr).state.disk <= DiskState::Failed {
+            return;
         }
+        // (L58) From now on it lacks what is written.
+        let goes_on = self.is_up() && fails_beside_a_good_one(&self.volume(nr).state);
+        if goes_on && let Some(disk) = self.volume_mut(nr).disk.get_mut() {
+            disk.record_mut().leave_to_peer(true);
+        }
+        self.fact(nr, Change::disk(DiskState::Failed));
     }
 
     /// A20: what waited for this disk goes on without it.
