@@ -156,16 +156,9 @@ fn incident(setup: &Setup, rng: &mut Rng) -> Vec<Action> {
         }
         7 => vec![order(node, Order::Outdate), promote(node)],
         8 => {
-            let force = false;
-            let part = order(node, Order::Disconnect { force });
-            let other = rng.below(2) as usize;
-            vec![
-                work,
-                part,
-                work,
-                promote(other),
-                order(node, Order::Connect),
-            ]
+            let part = order(node, Order::Disconnect { force: false });
+            let other = promote(rng.below(2) as usize);
+            vec![work, part, work, other, order(node, Order::Connect)]
         }
         9 => vec![
             order(node, Order::Demote),

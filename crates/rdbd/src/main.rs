@@ -78,6 +78,7 @@ use rdb_frontend::links::DeviceLinks;
 use tokio::task::LocalSet;
 
 use crate::args::Args;
+use crate::askers::Askers;
 use crate::course::Course;
 use crate::guard::StatusFile;
 use crate::handover::What;
@@ -156,10 +157,7 @@ fn run(args: Args) -> Result<()> {
     if let Some(watch) = fallback::asked_to_watch() {
         return fallback::watch(&watch, &run_dir);
     }
-    let state_dir = settings.state_dir_or_usual(&run_dir);
-    let own = run_dir.join("state");
-    let instead = Some(&*own).filter(|own| settings.state_dir.is_none() && **own != *state_dir);
-    let held = Rc::new(RefCell::new(Held::take(&run_dir, &state_dir, instead)?));
+    let held = Rc::new(RefCell::new(hold(&run_dir, &settings)?));
     if args.background {
         session::lead();
     }
@@ -221,6 +219,14 @@ fn run(args: Args) -> Result<()> {
     }
 }
 
+/// Takes the run directory, and the state directory: where another daemon has the usual one, one in the run directory.
+fn hold(run_dir: &Path, settings: &Settings) -> Result<Held> {
+    let state_dir = settings.state_dir_or_usual(run_dir);
+    let own = run_dir.join("state");
+    let instead = Some(&*own).filter(|own| settings.state_dir.is_none() && **own != *state_dir);
+    Held::take(run_dir, &state_dir, instead)
+}
+
 /// How the daemon has ended.
 enum End {
     /// For good.
@@ -240,6 +246,13 @@ fn start_history(place: &StateLock) -> Result<History> {
     History::start(dir).context("the history")
 }
 
+/// The socket for questions alone. Without it the node serves as ever, and root can ask.
+fn bind_questions(run_dir: &Path, socket: &Path, askers: Askers) -> Option<Server> {
+    Server::bind(run_dir, Access::Ask(askers))
+        .map_err(|error| tracing::error!("socket for questions {}: {error}", socket.display()))
+        .ok()
+}
+
 async fn serve(
     name: String,
     serving: Serving,
@@ -254,10 +267,7 @@ async fn serve(
     let server = Server::bind(&run_dir, Access::Administer)
         .with_context(|| format!("control socket {}", socket.display()))?;
     let questions = run_dir.join(rdb_control::QUESTIONS_NAME);
-    // Without it the node serves as ever, and root can ask.
-    let asked = Server::bind(&run_dir, Access::Ask(reload.settings.askers()))
-        .map_err(|error| tracing::error!("socket for questions {}: {error}", questions.display()))
-        .ok();
+    let asked = bind_questions(&run_dir, &questions, reload.settings.askers());
     let history = start_history(held.borrow().state())?;
     let (node, told) = Node::new(
         name,

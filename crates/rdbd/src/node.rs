@@ -271,12 +271,7 @@ impl Node {
                 if let Some(failure) = failure {
                     let reason = shortened(&failure);
                     history.tell(&resource, None, HistoryEvent::Stopped { reason });
-                    tracing::error!(
-                        "drbd {resource}: stopped: {failure}. Its data is as the last completed write left it."
-                    );
-                    if let Some(entry) = registry.lock().get_mut(&resource) {
-                        entry.failure = Some(failure);
-                    }
+                    note_failure(&registry, &resource, failure);
                     events.tell_stop(&resource);
                     // Nobody listens any more when the daemon ends.
                     let _ = stopped.send(resource.clone());
@@ -285,6 +280,16 @@ impl Node {
                 changed.notify_waiters();
             }
         }
+    }
+}
+
+/// A resource's thread has ended by itself, for this reason.
+fn note_failure(registry: &Shared, resource: &str, failure: String) {
+    tracing::error!(
+        "drbd {resource}: stopped: {failure}. Its data is as the last completed write left it."
+    );
+    if let Some(entry) = registry.lock().get_mut(resource) {
+        entry.failure = Some(failure);
     }
 }
 

@@ -272,11 +272,7 @@ async fn serve(
         }
         if line.last() != Some(&b'\n') {
             let text = format!("a request is a line of at most {REQUEST_LINE_MAX} bytes");
-            let reply = Reply {
-                id: 0,
-                body: ReplyBody::Error(text),
-            };
-            return answer(&mut stream, &reply).await;
+            return answer(&mut stream, &refusal(0, text)).await;
         }
         let reply = match Request::parse(&line) {
             Err(error) => bad_request(&error),
@@ -292,10 +288,7 @@ async fn serve(
             }
             Ok(Request { id, .. }) if !greeted => {
                 let text = format!("say hello first, with protocol {PROTOCOL}");
-                Reply {
-                    id,
-                    body: ReplyBody::Error(text),
-                }
+                refusal(id, text)
             }
             Ok(Request {
                 id,
@@ -338,14 +331,17 @@ async fn serve(
     }
 }
 
+/// The request is none that can be done.
+fn refusal(id: u64, text: String) -> Reply {
+    let body = ReplyBody::Error(text);
+    Reply { id, body }
+}
+
 fn too_many_streams(id: u64) -> Reply {
     let text = format!(
         "{USER_STREAMS_MAX} streams of events of this user, or {STREAMS_MAX} of all, are under way"
     );
-    Reply {
-        id,
-        body: ReplyBody::Error(text),
-    }
+    refusal(id, text)
 }
 
 fn reply_to(id: u64, done: Outcome<serde_json::Value>) -> Reply {
@@ -368,10 +364,7 @@ async fn answer(stream: &mut BufReader<UnixStream>, reply: &Reply) -> io::Result
 }
 
 fn bad_request(error: &BadRequest) -> Reply {
-    Reply {
-        id: error.id(),
-        body: ReplyBody::Error(error.to_string()),
-    }
+    refusal(error.id(), error.to_string())
 }
 
 fn hello(node: &Node) -> serde_json::Value {

@@ -152,10 +152,9 @@ fn one_round(
         && (new.disk <= DiskState::Failed || new.pdsk <= DiskState::Failed)
     {
         let verifies = super::is_verify(new.conn);
-        *notes |= if verifies {
-            SanitizeNotes::VERIFY_ABORTED
-        } else {
-            SanitizeNotes::RESYNC_ABORTED
+        *notes |= match verifies {
+            true => SanitizeNotes::VERIFY_ABORTED,
+            false => SanitizeNotes::RESYNC_ABORTED,
         };
         // Not DRBD's, for which the target that has not begun is UpToDate beside the source's lost disk: rule 5 would raise
         // Consistent, and users would be served with what the resync was to replace.

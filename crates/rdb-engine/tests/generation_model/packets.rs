@@ -133,12 +133,11 @@ impl Step<'_> {
             compared = true;
             let outcome = self.decide(n, &told, packet, taken.pdsk);
             let fail = fail_effect(self.state(n).disk, packet.disk, false);
-            let decided = decided(taken, outcome, fail);
             self.on_decision(n, outcome, fail);
-            match decided {
-                None => return,
-                Some(decided) => taken = decided,
-            }
+            let Some(decided) = decided(taken, outcome, fail) else {
+                return;
+            };
+            taken = decided;
         }
         if compared && self.gives_up_older_disk(n, taken) {
             taken.conn = ConnState::Connected;
@@ -147,8 +146,7 @@ impl Step<'_> {
         let negotiated = self.world.nodes[n].negotiated.filter(|_| compared);
         let change = change(own, packet, taken, negotiated.map(|(disk, _)| disk));
         let establishes = own.conn < ConnState::Connected && taken.conn >= ConnState::Connected;
-        let trusts = self.setting.plant == Some(Plant::TrustReturned);
-        let owes = self.world.nodes[n].owes && !trusts;
+        let owes = self.world.nodes[n].owes && self.setting.plant != Some(Plant::TrustReturned);
         if owes && is_no_return(&own, taken.conn, packet.disk, self.peer_may_lack(n)) {
             return self.peer_cannot_catch_up(n);
         }

@@ -524,6 +524,7 @@ impl Node {
         self.all_sent |= is_all_sent(self.state.conn, left, 0);
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: what a state is made of")]
     fn encode(&self, out: &mut Vec<u8>) {
         let flags = [
             self.up,
