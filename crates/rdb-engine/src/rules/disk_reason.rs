@@ -53,6 +53,8 @@ pub enum DiskReason {
         detached: bool,
         /// What was said of it.
         text: String,
+        /// The peer's good disk is there by now: it can be attached.
+        met: bool,
     },
     /// It is being attached.
     Attaching,
@@ -97,6 +99,7 @@ pub fn reason(facts: &Facts) -> Option<DiskReason> {
             (lost, Some(text)) => DiskReason::Older {
                 detached: *lost == Some(Lost::Detached),
                 text: text.clone(),
+                met: state.is_connected() && state.pdsk == DiskState::UpToDate,
             },
             (Some(Lost::Error(text)), None) => DiskReason::Failed(text.clone()),
             (Some(Lost::Conflict(trouble, text)), None) => {
@@ -168,14 +171,16 @@ impl DiskReason {
     /// What there is to be done, with `RES` for the name of the volume.
     pub fn advice(&self) -> Option<&'static str> {
         Some(match self {
-            DiskReason::None | DiskReason::Detached => "'rdbadm attach RES'",
+            DiskReason::None | DiskReason::Detached | DiskReason::Older { met: true, .. } => {
+                "'rdbadm attach RES'"
+            }
             DiskReason::Failed(_) => {
                 "check the disk; then 'rdbadm attach RES', on a new disk after 'rdbadm create-md RES'"
             }
             DiskReason::Conflict(..) => {
                 "what is on it is still there, and 'create-md' would take it away; 'rdbadm down RES' and 'rdbadm up RES' here have both nodes meet anew, and say what stands between them and what to do"
             }
-            DiskReason::Older { .. } => {
+            DiskReason::Older { met: false, .. } => {
                 "connect to the peer that has the newer data first; then 'rdbadm attach RES'"
             }
             DiskReason::Error(_) => {
@@ -216,7 +221,7 @@ impl fmt::Display for DiskReason {
             DiskReason::Failed(text) | DiskReason::Conflict(_, text) => {
                 write!(f, "it was given up: {text}")
             }
-            DiskReason::Older { detached, text } => {
+            DiskReason::Older { detached, text, .. } => {
                 let before = if *detached { "it was detached; " } else { "" };
                 write!(
                     f,

@@ -419,6 +419,8 @@ fn s28_a_diskless_primary_loses_its_peer_and_takes_no_other_data() {
     // The same generation again: all is well.
     w.heal();
     w.node_is(0, "Connected P/S D/U");
+    let advice = why_not_good(&w, 0).reason.advice();
+    assert_eq!(advice, Some("'rdbadm attach RES'"), "they have met");
     assert_eq!(w.read(0, 80, 4096).unwrap(), [9; 4096]);
     assert_eq!(w.gi(1)[0], n);
     // Another one: refused.
