@@ -2,10 +2,11 @@
 
 use rdb_engine::config::{NetOptions, OnIoError};
 use rdb_engine::rules::disk_reason::DiskReason;
-use rdb_engine::state::{ConnState, DiskState};
-use rdb_engine::{Command, RequestKind};
+use rdb_engine::state::{ConnState, DiskState, StateError};
+use rdb_engine::{AdminError, Command, RequestKind};
+use replica_proto::Packet;
 
-use crate::lone::{Lone, Sent};
+use crate::lone::{Lone, Sent, names};
 use crate::scenarios_disks::{resyncing, why_not_good};
 use rdb_sim::{V, World};
 
@@ -249,4 +250,35 @@ fn a_disk_that_is_refused_for_a_split_brain_says_so() {
         advice.contains("'create-md' would take it away"),
         "{advice}"
     );
+}
+
+/// The peer has agreed to a full sync, and has lost its disk before we hear that: nothing begins, whoever ordered it is told, and so is the
+/// peer, which took our data for given up.
+#[test]
+fn a_full_sync_whose_peer_loses_its_disk_before_it_begins_is_refused() {
+    for (local, error) in [
+        (true, StateError::NoUpToDateDisk),
+        (false, StateError::NoRemoteDisk),
+    ] {
+        let mut lone = Lone::new(121);
+        lone.meet();
+        let command = match local {
+            true => Command::Invalidate { volume: V },
+            false => Command::InvalidateRemote { volume: V },
+        };
+        let id = lone.w.start_admin(0, command);
+        assert_eq!(names(&lone.take()), ["P_STATE_CHG_REQ"]);
+        for disk in [DiskState::Failed, DiskState::Diskless] {
+            lone.disk = disk;
+            lone.give(lone.state(ConnState::Connected, DiskState::Outdated));
+        }
+        lone.pump();
+        lone.give(Packet::StateChgReply(1));
+        assert_eq!(
+            lone.w.nodes[0].admin.remove(&id),
+            Some(Err(AdminError::State(error)))
+        );
+        assert_eq!(lone.is(), "Connected S/S U/D");
+        assert_eq!(names(&lone.pump()), ["P_STATE"]);
+    }
 }

@@ -120,6 +120,14 @@ impl<P: Payload> Resource<P> {
             Asked::Done(Ok(_)) if !self.volume(nr).has_usable_disk() => {
                 self.admin_refused(138, "the volume has lost its disk meanwhile");
             }
+            Asked::Done(Ok(_)) if self.volume(nr).state.conn == ConnState::Connected => {
+                // The peer, which has agreed, has lost its disk meanwhile, and took the data to be replaced for given up: they are not.
+                self.send_state(nr);
+                self.admin_state_error(match local {
+                    true => StateError::NoUpToDateDisk,
+                    false => StateError::NoRemoteDisk,
+                });
+            }
             Asked::Done(Ok(_)) => self.admin_done(Ok(())),
             Asked::Done(Err(error)) => {
                 if error != StateError::FailedByPeer {
