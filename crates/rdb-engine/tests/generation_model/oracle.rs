@@ -325,12 +325,13 @@ impl Step<'_> {
         self.world.consent |= self.world.has_alone(n) != 0;
     }
 
-    /// The disk of node `n` has failed: under a Secondary the peer's good one goes on.
+    /// The disk of node `n` has failed: under a Secondary the peer's good one goes on. (Of its disk a DRBD promises nothing.)
     pub(crate) fn note_failed_disk(&mut self, n: usize) {
+        let promises = self.rules[n].outdates_detached;
         let node = self.node(n);
         let state = node.state;
         let beside_good = state.is_connected() && state.pdsk == DiskState::UpToDate;
-        node.disk.outdated |= beside_good && state.role == Role::Secondary;
+        node.disk.outdated |= promises && beside_good && state.role == Role::Secondary;
     }
 
     /// Users of node `n` are told that writes are done.
